@@ -1,0 +1,60 @@
+//! What runs where, what it uses, and how traffic is routed: the controller's view of the platform.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AreaName, ServiceName};
+
+/// For each edge, the services that have an instance there.
+pub type Placement = BTreeMap<AreaName, BTreeSet<ServiceName>>;
+
+/// Whole percent of each area for one caller area; they sum to 100, a zero is left out.
+pub type Weights = BTreeMap<AreaName, u32>;
+
+/// For each service and caller area, the weights over areas.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RoutingPlan(pub BTreeMap<ServiceName, BTreeMap<AreaName, Weights>>);
+
+/// Life of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// Created, not yet able to serve.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Its process ended without being asked to.
+    Failed,
+}
+
+/// A service in an area.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    /// Which service.
+    pub service: ServiceName,
+    /// Where.
+    pub area: AreaName,
+    /// Its life.
+    pub phase: Phase,
+    /// Why it is `Failed`.
+    pub reason: Option<String>,
+    /// Replicas that run.
+    pub replicas: u32,
+    /// CPU time used since the instance's start, seconds; none where it is not known.
+    pub cpu_seconds: Option<f64>,
+    /// Memory in use, bytes; none where it is not known.
+    pub memory_bytes: Option<u64>,
+}
+
+/// What the platform says at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    /// Every instance.
+    pub instances: Vec<Instance>,
+    /// The routing that is in force.
+    pub routing: RoutingPlan,
+}
