@@ -22,7 +22,8 @@ pub const MAX_TOTALS: usize = MAX_SERIES;
 /// Entries of `unmeasured`: each reason of this version once, and room for later ones.
 pub const MAX_UNMEASURED: usize = 32;
 
-/// Windows that follow in parts. 512 series of at most 15 KB make 8 parts.
+/// Parts of the same window that follow. 512 series of at most 11 KB (10,172 bytes of histogram, the
+/// key's text) make 6 parts; room for more.
 pub const MAX_PARTS_LEFT: u32 = 15;
 
 /// Envoy's node id, bytes. Istio's are `type~ip~pod.namespace~namespace.svc.domain`:

@@ -44,7 +44,7 @@ pub(crate) fn echo(body: &[u8]) -> Option<Echo> {
     let (mut vm, mut seq) = (0, 0);
     // A broken rest is no concern: both fields come before the window.
     let _ = walk(body, |(field, content)| match field {
-        ENVELOPE_VM => vm = content.try_into().map(u64::from_le_bytes).unwrap_or(0),
+        ENVELOPE_VM => vm = content.try_into().map_or(0, u64::from_le_bytes),
         ENVELOPE_SEQ => seq = decode_varint(&mut &*content).unwrap_or(0),
         _ => {}
     });
