@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+pub mod decide;
 pub mod ids;
 pub mod snapshot;

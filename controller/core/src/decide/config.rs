@@ -1,0 +1,235 @@
+//! What the operator chooses. The defaults are the shipped ones; each says where it comes from.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::AreaName;
+use crate::snapshot::DelayStats;
+
+/// Weights of the frontier's steps after the first one, before the final weight.
+pub(super) const SECOND_STEP: u32 = 50;
+/// Candidates for the first step of a ramp, percent.
+pub(super) const FIRST_STEPS: [u32; 4] = [1, 5, 10, 25];
+
+/// The statistic of the user delay that the band is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Statistic {
+    /// Arithmetic mean.
+    Mean,
+    /// Median.
+    P50,
+    /// 90th percentile.
+    P90,
+    /// 95th percentile.
+    P95,
+    /// 99th percentile.
+    P99,
+}
+
+impl Statistic {
+    /// The statistic's value, microseconds.
+    pub fn of(self, delay: &DelayStats) -> f64 {
+        let quantile = match self {
+            Self::Mean => return delay.mean_us,
+            Self::P50 => delay.p50_us,
+            Self::P90 => delay.p90_us,
+            Self::P95 => delay.p95_us,
+            Self::P99 => delay.p99_us,
+        };
+        Duration::from_micros(quantile).as_secs_f64() * 1e6
+    }
+
+    /// Requests without which the statistic says nothing: a quantile q needs 10 requests beyond it.
+    pub(super) fn least_requests(self, least: u64) -> u64 {
+        let for_quantile = match self {
+            Self::Mean => 0,
+            Self::P50 => 20,
+            Self::P90 => 100,
+            Self::P95 => 200,
+            Self::P99 => 1_000,
+        };
+        least.max(for_quantile)
+    }
+}
+
+/// Bounds of the user delay's statistic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Band {
+    offload_above: Duration,
+    unoffload_below: Duration,
+}
+
+/// A band that cannot be: its lower bound is not below its upper one, or is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmptyBand;
+
+impl std::fmt::Display for EmptyBand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the band is empty: set unoffloadBelow above 0 and below offloadAbove")
+    }
+}
+
+impl std::error::Error for EmptyBand {}
+
+impl Band {
+    /// A band between two delays.
+    ///
+    /// # Errors
+    /// [`EmptyBand`] unless `0 < unoffload_below < offload_above`.
+    pub fn try_new(unoffload_below: Duration, offload_above: Duration) -> Result<Self, EmptyBand> {
+        if unoffload_below.is_zero() || unoffload_below >= offload_above {
+            return Err(EmptyBand);
+        }
+        Ok(Self {
+            offload_above,
+            unoffload_below,
+        })
+    }
+
+    /// Upper bound, microseconds.
+    pub fn offload_above_us(self) -> f64 {
+        self.offload_above.as_secs_f64() * 1e6
+    }
+
+    /// Lower bound, microseconds.
+    pub fn unoffload_below_us(self) -> f64 {
+        self.unoffload_below.as_secs_f64() * 1e6
+    }
+
+    /// The middle, microseconds: what a move aims at.
+    pub fn target_us(self) -> f64 {
+        f64::midpoint(self.offload_above_us(), self.unoffload_below_us())
+    }
+}
+
+impl Default for Band {
+    /// 60 to 120 ms.
+    fn default() -> Self {
+        Self {
+            offload_above: Duration::from_millis(120),
+            unoffload_below: Duration::from_millis(60),
+        }
+    }
+}
+
+/// How far the controller goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Mode {
+    /// Measure and raise alarms.
+    Observe,
+    /// Also decide and say what it would do.
+    Recommend,
+    /// Also do it.
+    Enforce,
+}
+
+/// What is wanted of one edge.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Objective {
+    /// Bounds.
+    pub band: Band,
+    /// Of which statistic.
+    pub statistic: Statistic,
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Self {
+            band: Band::default(),
+            statistic: Statistic::Mean,
+        }
+    }
+}
+
+/// Everything that the machine does not learn from events.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// The area that runs the whole application.
+    pub cloud: AreaName,
+    /// The managed edges.
+    pub edges: BTreeMap<AreaName, Objective>,
+    /// How far to go.
+    pub mode: Mode,
+    /// Evaluations in a row whose whole interval is outside the band before a move is planned.
+    pub consecutive: u32,
+    /// Requests in the window without which nothing is decided (a quantile needs more).
+    pub least_requests: u64,
+    /// Half width of the mean's interval, in standard errors.
+    pub standard_errors: f64,
+    /// Share of server errors and no response above which the delay is not trusted.
+    pub most_errors: f64,
+    /// A move is verified for at least this long,
+    pub verify_least: Duration,
+    /// and at most this long.
+    pub verify_most: Duration,
+    /// Rest after a move.
+    pub cool_down: Duration,
+    /// An instance that is not Ready after this ends its move.
+    pub ready_within: Duration,
+    /// Moves of all edges in an hour.
+    pub moves_per_hour: usize,
+    /// Rest after the first failed move; it doubles with each one in a row,
+    pub back_off_first: Duration,
+    /// up to this.
+    pub back_off_most: Duration,
+    /// Change that one move aims at, as a share of the measured delay.
+    pub most_change: f64,
+    /// Percent that stays on the cloud of a service placed at an edge: standby and a measurement of that path; 1 … 49.
+    pub standby: u32,
+    /// An unanswered question to the planner is asked again after this.
+    pub ask_again: Duration,
+    /// A service is drained when no completion was seen for this long.
+    pub drained_after: Duration,
+}
+
+impl Config {
+    /// The shipped defaults: mode Observe, the default band at each edge.
+    pub fn new(cloud: AreaName, edges: impl IntoIterator<Item = AreaName>) -> Self {
+        Self {
+            cloud,
+            edges: edges
+                .into_iter()
+                .map(|edge| (edge, Objective::default()))
+                .collect(),
+            mode: Mode::Observe,
+            consecutive: 3,
+            // Enough for a standard error over slots; at a window of 4 s, 12.5 requests a second.
+            least_requests: 50,
+            // 3 and three evaluations in a row; intervals of a stated error rate come with telemetry's.
+            standard_errors: 3.0,
+            most_errors: 0.05,
+            verify_least: Duration::from_secs(15),
+            verify_most: Duration::from_secs(60),
+            cool_down: Duration::from_secs(15),
+            ready_within: Duration::from_secs(120),
+            moves_per_hour: 60,
+            back_off_first: Duration::from_secs(120),
+            back_off_most: Duration::from_secs(4 * 3600),
+            most_change: 0.5,
+            standby: 1,
+            ask_again: Duration::from_secs(5),
+            drained_after: Duration::from_secs(10),
+        }
+    }
+
+    /// Weight of the edge for a service that is placed there: above every step of a ramp, so that a finished move
+    /// can be told from an unfinished one.
+    pub(super) fn final_weight(&self) -> u32 {
+        100 - self.standby.clamp(1, 100 - SECOND_STEP - 1)
+    }
+
+    /// Rest after `failures` failed moves in a row.
+    pub(super) fn back_off(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(31);
+        self.back_off_first
+            .saturating_mul(1 << doublings)
+            .min(self.back_off_most)
+    }
+}

@@ -1,0 +1,347 @@
+//! One edge's machine: what an evaluation makes of its phase.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::time::Duration;
+
+use super::config::{Mode, Objective, SECOND_STEP};
+use super::evidence::{self, Reading};
+use super::phase::{EdgeState, Phase};
+use super::plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
+use super::progress::{Advance, Pace, Progress, Turn};
+use super::reason::{Cause, HoldReason};
+use super::{Effect, Ledger, routes, verify};
+use crate::ids::{AreaName, ServiceName, Timestamp};
+
+/// Two instance failures closer than this are a failing edge, and offloads there back off.
+const CRASHES_APART: Duration = Duration::from_secs(600);
+
+/// One edge's evaluation.
+pub(super) struct Machine<'a> {
+    pub(super) turn: Turn<'a>,
+    pub(super) objective: &'a Objective,
+    pub(super) planner: &'a dyn Planner,
+    pub(super) ledger: &'a mut Ledger,
+    /// Services that move at other edges.
+    pub(super) busy: &'a BTreeMap<ServiceName, AreaName>,
+    pub(super) edge: &'a mut EdgeState,
+}
+
+// === impl Machine ===
+
+impl Machine<'_> {
+    pub(super) fn evaluate(&mut self) {
+        let phase = mem::take(&mut self.edge.phase);
+        let heard = self.turn.snapshot.edges.get(self.turn.edge);
+        let read = evidence::read(heard, self.turn.snapshot, self.objective, self.turn.config);
+        self.edge.reading = read.as_ref().ok().copied();
+        self.edge.unread = read.as_ref().err().cloned();
+        self.edge.phase = match evidence::silence(heard) {
+            Some(reason) => self.silent(phase, reason),
+            None => self.heard(phase, read),
+        };
+    }
+
+    /// Silence alone writes nothing, and its time counts for no deadline.
+    fn silent(&mut self, phase: Phase, reason: HoldReason) -> Phase {
+        let now = self.turn.now;
+        match phase {
+            Phase::Acting { .. } | Phase::Verifying { .. } | Phase::RollingBack { .. } => {
+                self.edge.silent_since.get_or_insert(now);
+                phase
+            }
+            Phase::CoolingDown { until } if now < until => phase,
+            phase => phase.held(reason, None, now),
+        }
+    }
+
+    fn heard(&mut self, mut phase: Phase, read: Result<Reading, HoldReason>) -> Phase {
+        let now = self.turn.now;
+        if let Some(since) = self.edge.silent_since.take() {
+            phase.postpone(now.since(since));
+        }
+        phase = match self.turn.config.mode {
+            Mode::Enforce => self.restore(phase),
+            Mode::Observe | Mode::Recommend => self.let_go(phase),
+        };
+        match phase {
+            Phase::Acting { plan, progress } => self.act(plan, progress),
+            Phase::Verifying { plan, since, until } => self.verify(plan, since, until, read),
+            Phase::RollingBack {
+                plan,
+                cause,
+                progress,
+            } => self.roll_back(plan, cause, progress),
+            Phase::CoolingDown { until } if now < until => phase,
+            Phase::Observing | Phase::Alarmed { .. } | Phase::CoolingDown { .. } | Phase::Held { .. } => {
+                self.rest(phase, read)
+            }
+        }
+    }
+
+    /// Without the right to act a plan is left where it is: every state of it serves.
+    fn let_go(&mut self, phase: Phase) -> Phase {
+        match phase {
+            Phase::Acting { plan, .. } | Phase::Verifying { plan, .. } | Phase::RollingBack { plan, .. } => {
+                self.finish(plan, Outcome::Abandoned);
+                Phase::Observing
+            }
+            phase => phase,
+        }
+    }
+
+    /// Takes weight from instances that can't serve, whatever the phase; and, at rest, takes back what no finished
+    /// move explains.
+    fn restore(&mut self, phase: Phase) -> Phase {
+        let now = self.turn.now;
+        let broken = self.broken();
+        for service in &broken {
+            routes::set(
+                self.turn.wanted,
+                service,
+                self.turn.edge,
+                &self.turn.config.cloud,
+                0,
+            );
+        }
+        let hit = |services: &BTreeSet<ServiceName>| services.intersection(&broken).next().is_some();
+        match phase {
+            Phase::Acting { plan, progress } if progress.raised().is_some_and(hit) => {
+                self.turn_back(plan, broken)
+            }
+            Phase::Verifying { plan, .. } if hit(&plan.add) => self.turn_back(plan, broken),
+            Phase::RollingBack {
+                plan,
+                cause,
+                mut progress,
+            } => {
+                progress.leave_out(&broken);
+                Phase::RollingBack {
+                    plan,
+                    cause,
+                    progress,
+                }
+            }
+            Phase::Acting { .. } | Phase::Verifying { .. } => phase,
+            Phase::Observing | Phase::Alarmed { .. } | Phase::CoolingDown { .. } | Phase::Held { .. } => {
+                if !broken.is_empty() {
+                    let apart = self.edge.last_crash.replace(now).map(|last| now.since(last));
+                    if apart.is_some_and(|apart| apart < CRASHES_APART) {
+                        self.remember_failure(Direction::Offload);
+                    }
+                    return self.take_away(broken, Trigger::InstanceFailed);
+                }
+                let unfinished = self.unfinished();
+                if unfinished.is_empty() {
+                    phase
+                } else {
+                    self.take_away(unfinished, Trigger::Unfinished)
+                }
+            }
+        }
+    }
+
+    fn turn_back(&mut self, plan: Box<Decision>, services: BTreeSet<ServiceName>) -> Phase {
+        let progress = self.way_back(&plan);
+        let cause = Cause::InstanceFailed { services };
+        Phase::RollingBack {
+            plan,
+            cause,
+            progress,
+        }
+    }
+
+    fn take_away(&mut self, services: BTreeSet<ServiceName>, trigger: Trigger) -> Phase {
+        let plan = self.decide(trigger, BTreeSet::new(), services.clone(), None, None);
+        let progress = Progress::new(BTreeSet::new(), services, Pace::AtOnce, self.turn.now);
+        Phase::Acting { plan, progress }
+    }
+
+    /// Managed services with an instance at the edge.
+    pub(super) fn placed(&self) -> BTreeSet<ServiceName> {
+        let instances = &self.turn.cluster.instances;
+        let at = |area: &AreaName| -> BTreeSet<ServiceName> {
+            instances
+                .iter()
+                .filter(|i| i.area == *area)
+                .map(|i| i.service.clone())
+                .collect()
+        };
+        at(self.turn.edge)
+            .intersection(&at(&self.turn.config.cloud))
+            .cloned()
+            .collect()
+    }
+
+    /// Services with weight at the edge and no Ready instance there.
+    fn broken(&self) -> BTreeSet<ServiceName> {
+        let Turn {
+            edge,
+            cluster,
+            wanted,
+            ..
+        } = &self.turn;
+        let is_broken =
+            |s: &&ServiceName| routes::share(wanted, s, edge) > 0 && !routes::is_ready(cluster, s, edge);
+        wanted.0.keys().filter(is_broken).cloned().collect()
+    }
+
+    /// Services with an instance at the edge and less than a finished move's weight.
+    fn unfinished(&self) -> BTreeSet<ServiceName> {
+        let Turn { edge, in_force, .. } = &self.turn;
+        self.placed()
+            .into_iter()
+            .filter(|s| routes::share(in_force, s, edge) <= SECOND_STEP)
+            .collect()
+    }
+
+    /// Opens a decision and says so.
+    pub(super) fn decide(
+        &mut self,
+        trigger: Trigger,
+        add: BTreeSet<ServiceName>,
+        remove: BTreeSet<ServiceName>,
+        planned: Option<PlannedMove>,
+        alarm: Option<Timestamp>,
+    ) -> Box<Decision> {
+        let mut plan = self
+            .ledger
+            .decision(self.turn.edge, self.turn.now, trigger, add, remove);
+        plan.planned = planned;
+        plan.times.alarm = alarm;
+        let plan = Box::new(plan);
+        self.turn.effects.push(Effect::Record {
+            decision: plan.clone(),
+        });
+        plan
+    }
+
+    pub(super) fn act(&mut self, mut plan: Box<Decision>, progress: Progress) -> Phase {
+        let now = self.turn.now;
+        let refused = self.edge.refused.take().filter(|_| progress.is_starting());
+        if let Some(message) = refused {
+            return self.go_back(plan, Cause::Refused { message });
+        }
+        match progress.advance(&mut self.turn, &mut plan.times) {
+            Advance::Going(progress) => Phase::Acting { plan, progress },
+            Advance::Done if plan.direction().is_some() => {
+                let until = now.after(self.turn.config.verify_most);
+                Phase::Verifying {
+                    plan,
+                    since: now,
+                    until,
+                }
+            }
+            Advance::Done => {
+                self.finish(plan, Outcome::Kept);
+                Phase::Observing
+            }
+            Advance::Failed(_, cause) if plan.direction().is_some() => self.go_back(plan, cause),
+            Advance::Failed(..) => {
+                self.finish(plan, Outcome::Abandoned);
+                Phase::Observing
+            }
+        }
+    }
+
+    fn verify(
+        &mut self,
+        mut plan: Box<Decision>,
+        since: Timestamp,
+        until: Timestamp,
+        read: Result<Reading, HoldReason>,
+    ) -> Phase {
+        let now = self.turn.now;
+        if now.since(since) < self.turn.config.verify_least {
+            return Phase::Verifying { plan, since, until };
+        }
+        // Only a window that lies wholly after the last change says something about it.
+        let read = read.and_then(|r| {
+            if r.from >= since {
+                Ok(r)
+            } else {
+                Err(HoldReason::NoInterval)
+            }
+        });
+        let verdict = verify::judge(&plan, &read, now >= until);
+        if verdict != verify::Verdict::Wait {
+            plan.times.verified = Some(now);
+            plan.after = read
+                .ok()
+                .zip(plan.planned.as_ref())
+                .map(|(reading, planned)| After {
+                    reading,
+                    prediction_error_us: reading.value_us - planned.predicted_us,
+                    change_us: reading.value_us - planned.measured_us,
+                });
+        }
+        match verdict {
+            verify::Verdict::Wait => return Phase::Verifying { plan, since, until },
+            verify::Verdict::Failed(cause) => return self.go_back(plan, cause),
+            verify::Verdict::Kept => {
+                if let Some(direction) = plan.direction() {
+                    self.edge.failures.remove(&direction);
+                }
+                self.finish(plan, Outcome::Kept);
+            }
+            verify::Verdict::Unknown => self.finish(plan, Outcome::Unverified),
+        }
+        self.cool_down()
+    }
+
+    /// In reverse: what was removed comes back, then what was added goes.
+    fn go_back(&mut self, plan: Box<Decision>, cause: Cause) -> Phase {
+        let progress = self.way_back(&plan);
+        self.roll_back(plan, cause, progress)
+    }
+
+    fn way_back(&mut self, plan: &Decision) -> Progress {
+        if let Some(direction) = plan.direction() {
+            self.remember_failure(direction);
+        }
+        Progress::new(plan.remove.clone(), plan.add.clone(), Pace::AtOnce, self.turn.now)
+    }
+
+    fn roll_back(&mut self, plan: Box<Decision>, cause: Cause, progress: Progress) -> Phase {
+        // The record's times are those of the way there.
+        let mut back = Times::default();
+        let progress = match progress.advance(&mut self.turn, &mut back) {
+            Advance::Going(progress) => Some(progress),
+            Advance::Failed(progress, _) => progress.skip(self.turn.now),
+            Advance::Done => None,
+        };
+        match progress {
+            Some(progress) => Phase::RollingBack {
+                plan,
+                cause,
+                progress,
+            },
+            None => {
+                self.finish(plan, Outcome::RolledBack { cause });
+                self.cool_down()
+            }
+        }
+    }
+
+    fn cool_down(&self) -> Phase {
+        Phase::CoolingDown {
+            until: self.turn.now.after(self.turn.config.cool_down),
+        }
+    }
+
+    fn remember_failure(&mut self, direction: Direction) {
+        let failures = self.edge.failures.entry(direction).or_default();
+        failures.count = failures.count.saturating_add(1);
+        failures.until = self.turn.now.after(self.turn.config.back_off(failures.count));
+    }
+
+    /// Closes a decision.
+    pub(super) fn finish(&mut self, mut plan: Box<Decision>, outcome: Outcome) {
+        plan.times.finished = Some(self.turn.now);
+        plan.outcome = outcome;
+        self.turn.effects.push(Effect::Record {
+            decision: plan.clone(),
+        });
+        self.edge.remember(*plan);
+    }
+}

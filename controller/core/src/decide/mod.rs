@@ -1,0 +1,310 @@
+//! Decides what runs where, and carries it out step by step.
+//!
+//! [`step`] is pure: state, event and time in; the next state and effects out. The control loop performs the
+//! effects and calls again. It is level-triggered: each evaluation compares what the platform shows with what the
+//! phase wants and repeats what is missing, so a lost effect, a repeated one and a restart all end well.
+//!
+//! One machine an edge:
+//!
+//! ```text
+//!              3 × outside the band                    weights in force
+//!  Observing ───────► Alarmed ───► Acting ─────────────────────► Verifying
+//!    ▲  ▲ ▲             │  ▲         │ not Ready, errors,           │   │ 15 … 60 s
+//!    │  │ │  no plan,   ▼  │         │ not seen, failed      worse, │   │ in band, or
+//!    │  │ │  backing   Held         ▼               not improved   │   │ improved
+//!    │  │ │  off, …                RollingBack ◄──────────────────┘   │
+//!    │  │ └─ readable ─ Held           │ (backs off)                    │
+//!    │  │    again       ▲             ▼                                ▼
+//!    │  └────────────────┼──────── CoolingDown ◄────────────────────────┘
+//!    │   silent, idle,   │            15 s
+//!    └── few, errors ────┘
+//! ```
+//!
+//! Acting, in order; the way back is the same with the sets exchanged and without ramps:
+//!
+//! ```text
+//!  Starting ──► Raising ──► Raising ──► Raising ──► Lowering ──► Lowering ──► Draining ──► Removing
+//!  Ensure;      first step  50 %        99 %        50 %         0 %          10 s         Remove
+//!  all Ready    50 requests seen in the new area, no more errors than before  nothing seen
+//! ```
+//!
+//! Invariants, checked by the simulation in `tests`: weights of a caller area sum to 100; callers in the cloud use
+//! the cloud; nothing is removed from the cloud; no weight is put on an instance that is not Ready; an edge that
+//! is silent is not written to; plans of an hour are bounded; constant input comes to rest.
+//!
+//! Two more things that a restart relies on. Weights of a finished move are above every step of a ramp, so an
+//! instance with less is the rest of an unfinished move: at rest it is taken back. And [`State`] can be saved: its
+//! times count from the controller's start, so whoever loads it lets its clock go on from [`State::at`].
+
+mod config;
+mod evidence;
+mod machine;
+mod phase;
+mod plan;
+mod progress;
+mod ramp;
+mod reason;
+mod resting;
+mod routes;
+mod status;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{Cluster, RoutingPlan};
+use crate::ids::{AreaName, ServiceName, Timestamp};
+use crate::snapshot::Snapshot;
+
+pub use config::{Band, Config, EmptyBand, Mode, Objective, Statistic};
+pub use evidence::{Position, Reading};
+pub use phase::{Alarm, EdgeState, Phase};
+pub use plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
+pub use progress::Progress;
+pub use reason::{Cause, HoldReason, NoPlan};
+pub use status::{Account, Told, accounts};
+
+use machine::Machine;
+use progress::Turn;
+
+/// Text of a platform's complaint is cut to this many characters: it ends in the status.
+const COMPLAINT_CHARS: usize = 300;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What happened.
+#[derive(Clone, Copy)]
+pub enum Event<'a> {
+    /// Time to look: twice a second.
+    Evaluate {
+        /// What was measured.
+        snapshot: &'a Snapshot,
+        /// What runs, and the routing in force.
+        cluster: &'a Cluster,
+        /// Chooses services.
+        planner: &'a dyn Planner,
+    },
+    /// An effect was not performed. It is wanted again at the next evaluation, if it still is.
+    EffectFailed {
+        /// Which.
+        effect: &'a Effect,
+        /// What the platform said.
+        message: &'a str,
+        /// It will never succeed.
+        permanent: bool,
+    },
+}
+
+/// What is to be done. All are idempotent and may be repeated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Effect {
+    /// There shall be an instance.
+    Ensure {
+        /// Of this service,
+        service: ServiceName,
+        /// here.
+        area: AreaName,
+    },
+    /// There shall be none.
+    Remove {
+        /// Of this service,
+        service: ServiceName,
+        /// here.
+        area: AreaName,
+    },
+    /// This shall be the whole routing.
+    Route {
+        /// For every managed service and caller area.
+        plan: RoutingPlan,
+    },
+    /// Log a decision: when it begins and when it ends.
+    Record {
+        /// As it is now.
+        decision: Box<Decision>,
+    },
+}
+
+/// What all edges share.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ledger {
+    /// Moves of the last hour; bounded by the budget.
+    moves: VecDeque<Timestamp>,
+    decisions: u64,
+}
+
+/// Everything that the machine remembers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Time of the last event.
+    pub at: Timestamp,
+    /// By edge; exactly the edges of the configuration, after an evaluation.
+    pub edges: BTreeMap<AreaName, EdgeState>,
+    ledger: Ledger,
+}
+
+/// One turn of the decision machine. Pure: the same inputs give the same outputs.
+///
+/// Of the effects, `Route` comes first: weights leave an instance before it is removed.
+pub fn step(mut state: State, event: Event<'_>, now: Timestamp, config: &Config) -> (State, Vec<Effect>) {
+    let now = now.max(state.at);
+    state.at = now;
+    match event {
+        Event::Evaluate {
+            snapshot,
+            cluster,
+            planner,
+        } => state.evaluate(snapshot, cluster, planner, now, config),
+        Event::EffectFailed {
+            effect,
+            message,
+            permanent,
+        } => {
+            state.effect_failed(effect, message, permanent);
+            (state, Vec::new())
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn evaluate(
+        mut self,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        planner: &dyn Planner,
+        now: Timestamp,
+        config: &Config,
+    ) -> (Self, Vec<Effect>) {
+        let in_force = routes::whole(cluster, config);
+        let mut wanted = in_force.clone();
+        let mut effects = Vec::new();
+        self.edges.retain(|edge, _| config.edges.contains_key(edge));
+        for (edge, objective) in &config.edges {
+            let mut machine = self.edges.remove(edge).unwrap_or_default();
+            let busy = self.busy();
+            let turn = Turn {
+                edge,
+                snapshot,
+                cluster,
+                config,
+                now,
+                in_force: &in_force,
+                wanted: &mut wanted,
+                effects: &mut effects,
+            };
+            let ledger = &mut self.ledger;
+            Machine {
+                turn,
+                objective,
+                planner,
+                ledger,
+                busy: &busy,
+                edge: &mut machine,
+            }
+            .evaluate();
+            self.edges.insert(edge.clone(), machine);
+        }
+        if config.mode == Mode::Enforce && wanted != in_force {
+            effects.insert(0, Effect::Route { plan: wanted });
+        }
+        (self, effects)
+    }
+
+    /// Services that move, and where.
+    fn busy(&self) -> BTreeMap<ServiceName, AreaName> {
+        let moving = self.edges.iter().flat_map(|(edge, machine)| {
+            let services = machine
+                .phase
+                .plan()
+                .map(|plan| plan.add.iter().chain(&plan.remove));
+            services
+                .into_iter()
+                .flatten()
+                .map(|service| (service.clone(), edge.clone()))
+        });
+        moving.collect()
+    }
+
+    fn effect_failed(&mut self, effect: &Effect, message: &str, permanent: bool) {
+        let message: String = message.chars().take(COMPLAINT_CHARS).collect();
+        match effect {
+            Effect::Ensure { area, .. } | Effect::Remove { area, .. } => {
+                if let Some(edge) = self.edges.get_mut(area) {
+                    if permanent && matches!(effect, Effect::Ensure { .. }) {
+                        edge.refused = Some(message.clone());
+                    }
+                    edge.complaint = Some(message);
+                }
+            }
+            Effect::Route { .. } | Effect::Record { .. } => {
+                for edge in self.edges.values_mut().filter(|edge| edge.phase.plan().is_some()) {
+                    edge.complaint = Some(message.clone());
+                }
+            }
+        }
+    }
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    fn moves_within_hour(&mut self, now: Timestamp) -> usize {
+        while self.moves.front().is_some_and(|at| now.since(*at) >= HOUR) {
+            self.moves.pop_front();
+        }
+        self.moves.len()
+    }
+
+    fn decision(
+        &mut self,
+        edge: &AreaName,
+        now: Timestamp,
+        trigger: Trigger,
+        add: BTreeSet<ServiceName>,
+        remove: BTreeSet<ServiceName>,
+    ) -> Decision {
+        self.decisions += 1;
+        Decision {
+            id: self.decisions,
+            edge: edge.clone(),
+            trigger,
+            add,
+            remove,
+            planned: None,
+            times: Times {
+                decided: now,
+                ..Times::default()
+            },
+            outcome: Outcome::Running,
+            after: None,
+        }
+    }
+}
+
+// === impl Event ===
+
+impl fmt::Debug for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Evaluate { snapshot, .. } => f.debug_struct("Evaluate").field("at", &snapshot.at).finish(),
+            Self::EffectFailed {
+                effect,
+                message,
+                permanent,
+            } => f
+                .debug_struct("EffectFailed")
+                .field("effect", effect)
+                .field("message", message)
+                .field("permanent", permanent)
+                .finish(),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What is asked of a planner, and the record of a decision.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::Statistic;
+use super::evidence::Reading;
+use super::reason::{Cause, NoPlan, ms, names};
+use crate::cluster::Cluster;
+use crate::ids::{AreaName, ServiceName, Timestamp};
+use crate::snapshot::Snapshot;
+
+/// Towards the edge or away from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    /// Delay above the band: services go to the edge.
+    Offload,
+    /// Delay below the band: services leave the edge.
+    Unoffload,
+}
+
+/// What the planner would do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedMove {
+    /// Services that get an instance at the edge.
+    pub add: BTreeSet<ServiceName>,
+    /// Services that lose theirs.
+    pub remove: BTreeSet<ServiceName>,
+    /// Delay that the prediction starts from, microseconds.
+    pub measured_us: f64,
+    /// Delay after the move, microseconds.
+    pub predicted_us: f64,
+    /// Price of the placement before, an hour.
+    pub cost_before: f64,
+    /// Price of the placement after, an hour.
+    pub cost_after: f64,
+    /// Why these services, for a person.
+    pub reasons: String,
+}
+
+/// Chooses services. Pure: the same inputs give the same answer.
+pub trait Planner {
+    /// A move at `edge` that brings its delay to `target_us` at the lowest cost.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn plan(
+        &self,
+        direction: Direction,
+        edge: &AreaName,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        target_us: f64,
+    ) -> Result<PlannedMove, NoPlan>;
+}
+
+/// Why a decision was taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Trigger {
+    /// The delay left the band.
+    Band {
+        /// Which way to go.
+        direction: Direction,
+        /// The window that decided.
+        reading: Reading,
+        /// Of which statistic.
+        statistic: Statistic,
+        /// Upper bound, microseconds.
+        offload_above_us: f64,
+        /// Lower bound, microseconds.
+        unoffload_below_us: f64,
+        /// What the planner was asked for, microseconds.
+        target_us: f64,
+    },
+    /// Instances at the edge that carried traffic can't any more.
+    InstanceFailed,
+    /// Instances or weights that no finished move explains: of a run that ended in between.
+    Unfinished,
+}
+
+/// When what happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Times {
+    /// First evaluation outside the band.
+    pub alarm: Option<Timestamp>,
+    /// The plan began.
+    pub decided: Timestamp,
+    /// All instances Ready.
+    pub instances_ready: Option<Timestamp>,
+    /// First request seen in the new area.
+    pub first_shifted_request: Option<Timestamp>,
+    /// The last weights in force.
+    pub weights_final: Option<Timestamp>,
+    /// The effect was judged.
+    pub verified: Option<Timestamp>,
+    /// All done, or all back.
+    pub finished: Option<Timestamp>,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Outcome {
+    /// Under way.
+    Running,
+    /// Said, not done.
+    Recommended,
+    /// Done, and the effect is as wanted.
+    Kept,
+    /// Done; nothing could be measured in time to judge it.
+    Unverified,
+    /// Taken back.
+    RolledBack {
+        /// Why.
+        cause: Cause,
+    },
+    /// Left where it was: the mode no longer enforces, or it could not go on.
+    Abandoned,
+}
+
+/// What was measured after a move.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct After {
+    /// The window that judged.
+    pub reading: Reading,
+    /// Measured less predicted, microseconds.
+    pub prediction_error_us: f64,
+    /// Measured change, microseconds.
+    pub change_us: f64,
+}
+
+/// One decision, from the alarm to its result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// Counts up, over all edges.
+    pub id: u64,
+    /// Where.
+    pub edge: AreaName,
+    /// Why.
+    pub trigger: Trigger,
+    /// Services that get an instance at the edge.
+    pub add: BTreeSet<ServiceName>,
+    /// Services that lose theirs.
+    pub remove: BTreeSet<ServiceName>,
+    /// The planner's whole answer; none where nothing was planned.
+    pub planned: Option<PlannedMove>,
+    /// When.
+    pub times: Times,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was measured after it.
+    pub after: Option<After>,
+}
+
+impl Decision {
+    /// Direction, where the band was the reason.
+    pub fn direction(&self) -> Option<Direction> {
+        match self.trigger {
+            Trigger::Band { direction, .. } => Some(direction),
+            Trigger::InstanceFailed | Trigger::Unfinished => None,
+        }
+    }
+
+    /// Predicted change, microseconds.
+    pub fn predicted_change_us(&self) -> Option<f64> {
+        self.planned
+            .as_ref()
+            .map(|planned| planned.predicted_us - planned.measured_us)
+    }
+
+    /// The decision in a sentence.
+    pub fn sentence(&self) -> String {
+        let mut text = match (&self.trigger, &self.planned) {
+            (
+                Trigger::Band {
+                    direction, reading, ..
+                },
+                Some(planned),
+            ) => format!(
+                "{} at {} ({} requests), predicted {}",
+                match direction {
+                    Direction::Offload => "offload",
+                    Direction::Unoffload => "unoffload",
+                },
+                ms(reading.value_us),
+                reading.requests,
+                ms(planned.predicted_us)
+            ),
+            (Trigger::InstanceFailed, _) => {
+                "an edge instance failed, its service goes to the cloud".to_owned()
+            }
+            (Trigger::Band { .. } | Trigger::Unfinished, _) => "an unfinished move goes back".to_owned(),
+        };
+        for (word, services) in [("add", &self.add), ("remove", &self.remove)] {
+            if !services.is_empty() {
+                text.push_str(&format!("; {word} {}", names(services)));
+            }
+        }
+        match &self.outcome {
+            Outcome::Running => {}
+            Outcome::Recommended => text.push_str("; recommended"),
+            Outcome::Kept => text.push_str("; kept"),
+            Outcome::Unverified => text.push_str("; kept, not verified"),
+            Outcome::RolledBack { cause } => text.push_str(&format!("; went back: {cause}")),
+            Outcome::Abandoned => text.push_str("; abandoned"),
+        }
+        if let Some(after) = &self.after {
+            text.push_str(&format!("; measured {} after", ms(after.reading.value_us)));
+        }
+        text
+    }
+}

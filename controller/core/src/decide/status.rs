@@ -1,0 +1,132 @@
+//! The machine's own account, for people and for JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::State;
+use super::evidence::Reading;
+use super::phase::{EdgeState, Phase};
+use super::plan::{Decision, Direction};
+use super::reason::{HoldReason, ms};
+use crate::ids::{AreaName, Timestamp};
+
+/// One edge, for people.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Account<'a> {
+    /// What it does, in a sentence.
+    pub sentence: String,
+    /// Name of the phase.
+    pub phase: &'static str,
+    /// Why nothing is done, where nothing is.
+    pub held: Option<&'a HoldReason>,
+    /// The newest reading.
+    pub reading: Option<&'a Reading>,
+    /// The plan under way.
+    pub plan: Option<&'a Decision>,
+    /// The last decisions, oldest first, each with its sentence.
+    pub decisions: Vec<Told<'a>>,
+    /// The platform's last complaint.
+    pub complaint: Option<&'a str>,
+}
+
+/// A decision and its sentence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Told<'a> {
+    /// The decision in a sentence.
+    pub sentence: String,
+    /// All of it.
+    pub decision: &'a Decision,
+}
+
+/// The account of every edge at `now`.
+pub fn accounts(state: &State, now: Timestamp) -> BTreeMap<&AreaName, Account<'_>> {
+    state
+        .edges
+        .iter()
+        .map(|(edge, machine)| (edge, account(machine, now)))
+        .collect()
+}
+
+fn account(edge: &EdgeState, now: Timestamp) -> Account<'_> {
+    let held = match &edge.phase {
+        Phase::Held { reason, .. } => Some(reason),
+        Phase::Observing
+        | Phase::Alarmed { .. }
+        | Phase::Acting { .. }
+        | Phase::Verifying { .. }
+        | Phase::RollingBack { .. }
+        | Phase::CoolingDown { .. } => None,
+    };
+    let told = |decision| Told {
+        sentence: Decision::sentence(decision),
+        decision,
+    };
+    Account {
+        sentence: sentence(edge, now),
+        phase: name(&edge.phase),
+        held,
+        reading: edge.reading.as_ref(),
+        plan: edge.phase.plan(),
+        decisions: edge.decisions.iter().map(told).collect(),
+        complaint: edge.complaint.as_deref(),
+    }
+}
+
+fn name(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Observing => "observing",
+        Phase::Alarmed { .. } => "alarmed",
+        Phase::Acting { .. } => "acting",
+        Phase::Verifying { .. } => "verifying",
+        Phase::RollingBack { .. } => "rollingBack",
+        Phase::CoolingDown { .. } => "coolingDown",
+        Phase::Held { .. } => "held",
+    }
+}
+
+fn sentence(edge: &EdgeState, now: Timestamp) -> String {
+    let left = |until: &Timestamp| until.since(now).as_secs_f64();
+    let text = match &edge.phase {
+        Phase::Observing => match &edge.reading {
+            Some(reading) => format!("observing: {}", ms(reading.value_us)),
+            None => "observing".to_owned(),
+        },
+        Phase::Alarmed { alarm } => {
+            let side = match alarm.direction {
+                Direction::Offload => "above",
+                Direction::Unoffload => "below",
+            };
+            format!("alarmed: {side} the band in {} evaluations", alarm.seen)
+        }
+        Phase::Acting { plan, progress } => format!("acting, {}: {}", progress.sentence(), plan.sentence()),
+        Phase::Verifying { plan, until, .. } => {
+            format!("verifying, {:.0} s left: {}", left(until), plan.sentence())
+        }
+        Phase::RollingBack {
+            plan,
+            cause,
+            progress,
+        } => {
+            format!(
+                "rolling back ({cause}), {}: {}",
+                progress.sentence(),
+                plan.sentence()
+            )
+        }
+        Phase::CoolingDown { until } => format!("cooling down: {:.0} s left", left(until)),
+        Phase::Held {
+            reason: HoldReason::BackingOff { until },
+            ..
+        } => {
+            format!("held: backing off after a failed move, {:.0} s left", left(until))
+        }
+        Phase::Held { reason, .. } => format!("held: {reason}"),
+    };
+    match &edge.unread {
+        Some(reason) if edge.phase.plan().is_some() => format!("{text}; no reading: {reason}"),
+        _ => text,
+    }
+}
