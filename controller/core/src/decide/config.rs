@@ -179,7 +179,7 @@ pub struct Config {
     pub back_off_first: Duration,
     /// up to this.
     pub back_off_most: Duration,
-    /// Change that one move aims at, as a share of the measured delay.
+    /// Change that one move aims at, as a share of the larger of the delays before and after; below 1.
     pub most_change: f64,
     /// Percent that stays on the cloud of a service placed at an edge: standby and a measurement of that path; 1 … 49.
     pub standby: u32,

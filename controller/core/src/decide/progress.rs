@@ -46,11 +46,8 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 enum Stage {
-    /// Instances are made and become Ready. `alive`: those seen alive since.
-    Starting {
-        since: Timestamp,
-        alive: BTreeSet<ServiceName>,
-    },
+    /// Instances are made and become Ready.
+    Starting(Start),
     /// Weights of `up` rise.
     Raising(Shift),
     /// Weights of `down` fall.
@@ -59,6 +56,15 @@ enum Stage {
     Draining { since: Timestamp, last_seen: Timestamp },
     /// Instances of `down` are taken away.
     Removing { since: Timestamp },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Start {
+    since: Timestamp,
+    /// Instances that were seen alive.
+    alive: BTreeSet<ServiceName>,
+    /// Services that somebody at the edge was seen to call.
+    called: BTreeSet<ServiceName>,
 }
 
 /// One step of weights.
@@ -124,10 +130,7 @@ impl Progress {
             up,
             down,
             pace,
-            stage: Stage::Starting {
-                since: now,
-                alive: BTreeSet::new(),
-            },
+            stage: Stage::Starting(Start::new(now)),
         }
     }
 
@@ -138,13 +141,13 @@ impl Progress {
 
     /// Whether it still waits for instances.
     pub(super) fn is_starting(&self) -> bool {
-        matches!(self.stage, Stage::Starting { .. })
+        matches!(self.stage, Stage::Starting(_))
     }
 
     /// The stage in words.
     pub(super) fn sentence(&self) -> String {
         match &self.stage {
-            Stage::Starting { .. } => "waiting for instances".to_owned(),
+            Stage::Starting(_) => "waiting for instances".to_owned(),
             Stage::Raising(shift) | Stage::Lowering(shift) => format!("weight of the edge {} %", shift.share),
             Stage::Draining { .. } => "draining".to_owned(),
             Stage::Removing { .. } => "removing instances".to_owned(),
@@ -155,7 +158,7 @@ impl Progress {
     pub(super) fn postpone(&mut self, by: Duration) {
         let later = |at: &mut Timestamp| *at = at.after(by);
         match &mut self.stage {
-            Stage::Starting { since, .. } | Stage::Removing { since } => later(since),
+            Stage::Starting(Start { since, .. }) | Stage::Removing { since } => later(since),
             Stage::Draining { since, last_seen } => {
                 later(since);
                 later(last_seen);
@@ -173,12 +176,9 @@ impl Progress {
     /// done and goes on. None where nothing is left to do.
     pub(super) fn skip(mut self, now: Timestamp) -> Option<Self> {
         match &mut self.stage {
-            Stage::Starting { .. } => {
+            Stage::Starting(_) => {
                 self.up.clear();
-                self.stage = Stage::Starting {
-                    since: now,
-                    alive: BTreeSet::new(),
-                };
+                self.stage = Stage::Starting(Start::new(now));
                 (!self.down.is_empty()).then_some(self)
             }
             Stage::Raising(shift) | Stage::Lowering(shift) => {
@@ -199,7 +199,7 @@ impl Progress {
         // More turns than any sequence has stages and steps.
         for _ in 0..16 {
             let next = match &mut self.stage {
-                Stage::Starting { since, alive } => start(&self.up, *since, alive, turn),
+                Stage::Starting(started) => start(&self.up, started, turn),
                 Stage::Raising(shift) => raise(&self.up, self.pace, shift, turn, times),
                 Stage::Lowering(shift) => lower(&self.down, self.pace, shift, turn, times),
                 Stage::Draining { since, last_seen } => drain(&self.down, *since, last_seen, turn),
@@ -220,11 +220,11 @@ impl Progress {
 
     fn following(&self, turn: &Turn<'_>, times: &mut Times) -> Option<Stage> {
         match &self.stage {
-            Stage::Starting { .. } if !self.up.is_empty() => {
+            Stage::Starting(start) if !self.up.is_empty() => {
                 times.instances_ready.get_or_insert(turn.now);
-                Some(Stage::Raising(self.first_rise(turn)))
+                Some(Stage::Raising(self.first_rise(start, turn)))
             }
-            Stage::Starting { .. } | Stage::Raising(_) => {
+            Stage::Starting(_) | Stage::Raising(_) => {
                 let fall = || Stage::Lowering(self.first_fall(turn));
                 (!self.down.is_empty()).then(fall)
             }
@@ -247,18 +247,21 @@ impl Progress {
         }
     }
 
-    fn first_rise(&self, turn: &Turn<'_>) -> Shift {
+    fn first_rise(&self, start: &Start, turn: &Turn<'_>) -> Shift {
         let last = turn.config.final_weight();
-        let frontier = ramp::frontier(turn.snapshot, turn.edge, &self.up);
+        // Where no caller was seen at all, too little is known to spare any service the ramp.
+        let frontier = if start.called.is_empty() {
+            &self.up
+        } else {
+            &start.called
+        };
         let share = match self.pace {
-            Pace::Ramp if !frontier.is_empty() => {
-                ramp::first_weight(turn.snapshot, turn.edge, &frontier).min(last)
-            }
-            Pace::Ramp | Pace::AtOnce => last,
+            Pace::Ramp => ramp::first_weight(turn.snapshot, turn.edge, frontier),
+            Pace::AtOnce => last,
         };
         Shift {
             share,
-            frontier,
+            frontier: frontier.clone(),
             since: turn.now,
             in_force: None,
         }
@@ -280,12 +283,9 @@ impl Progress {
 }
 
 /// Makes instances and waits until all are Ready.
-fn start(
-    up: &BTreeSet<ServiceName>,
-    since: Timestamp,
-    alive: &mut BTreeSet<ServiceName>,
-    turn: &mut Turn<'_>,
-) -> Next {
+fn start(up: &BTreeSet<ServiceName>, start: &mut Start, turn: &mut Turn<'_>) -> Next {
+    let Start { since, alive, called } = start;
+    called.extend(ramp::frontier(turn.snapshot, turn.edge, up));
     let mut missing = BTreeSet::new();
     let mut failed = BTreeSet::new();
     for service in up {
@@ -310,7 +310,7 @@ fn start(
         Next::Fail(Cause::InstanceFailed { services: failed })
     } else if missing.is_empty() {
         Next::Finished
-    } else if turn.now.since(since) >= turn.config.ready_within {
+    } else if turn.now.since(*since) >= turn.config.ready_within {
         Next::Fail(Cause::NotReady { services: missing })
     } else {
         Next::Stay
@@ -499,5 +499,15 @@ impl Shift {
         self.share = share;
         self.since = now;
         self.in_force = None;
+    }
+}
+
+impl Start {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            since: now,
+            alive: BTreeSet::new(),
+            called: BTreeSet::new(),
+        }
     }
 }

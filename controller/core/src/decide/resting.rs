@@ -76,14 +76,7 @@ impl Machine<'_> {
 
     /// Asks the planner and begins, if all allow it.
     fn plan(&mut self, alarm: Alarm, reading: Reading) -> Result<Phase, HoldReason> {
-        let Turn {
-            edge,
-            snapshot,
-            cluster,
-            config,
-            now,
-            ..
-        } = self.turn;
+        let Turn { config, now, .. } = self.turn;
         let until = self
             .edge
             .failures
@@ -98,17 +91,7 @@ impl Machine<'_> {
             });
         }
         let band = self.objective.band;
-        // One move changes the delay by a bounded share: where the band is further away, it takes several.
-        let (value, most) = (reading.value_us, config.most_change);
-        let target_us = match alarm.direction {
-            Direction::Offload => band.target_us().max(value * (1.0 - most)),
-            Direction::Unoffload => band.target_us().min(value * (1.0 + most)),
-        };
-        let planned = self
-            .planner
-            .plan(alarm.direction, edge, snapshot, cluster, target_us);
-        let planned =
-            planned.and_then(|planned| self.check(planned, alarm.direction, band.offload_above_us()));
+        let (target_us, planned) = self.ask(alarm.direction, reading.value_us);
         let planned = planned.map_err(|why| HoldReason::NoPlan { why })?;
         for service in planned.add.iter().chain(&planned.remove) {
             if let Some(edge) = self.busy.get(service) {
@@ -140,6 +123,37 @@ impl Machine<'_> {
             Some(alarm.since),
         );
         Ok(self.act(plan, Progress::new(add, remove, Pace::Ramp, now)))
+    }
+
+    /// One move changes the delay by a bounded share of the larger one: where the band is further away it takes
+    /// several. If no placement lies so near, an unoffload may go up to the target, which is in the band.
+    fn ask(&self, direction: Direction, value_us: f64) -> (f64, Result<PlannedMove, NoPlan>) {
+        let Turn {
+            edge,
+            snapshot,
+            cluster,
+            config,
+            ..
+        } = self.turn;
+        let (least, most) = (1.0 - config.most_change, self.objective.band.offload_above_us());
+        let target_us = self.objective.band.target_us();
+        let ask = |target_us| {
+            let planned = self.planner.plan(direction, edge, snapshot, cluster, target_us);
+            planned.and_then(|planned| self.check(planned, direction, most))
+        };
+        match direction {
+            Direction::Offload => {
+                let bounded_us = target_us.max(value_us * least);
+                (bounded_us, ask(bounded_us))
+            }
+            Direction::Unoffload => {
+                let bounded_us = target_us.min(value_us / least);
+                match ask(bounded_us) {
+                    Err(_) if bounded_us < target_us => (target_us, ask(target_us)),
+                    planned => (bounded_us, planned),
+                }
+            }
+        }
     }
 
     /// What the machine relies on, whoever planned.

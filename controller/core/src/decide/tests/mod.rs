@@ -1,1 +1,6 @@
-//! Tests of the machine.
+//! The machine in a small simulated world under fake time, and its rules one by one.
+
+mod random;
+mod rules;
+mod scenarios;
+mod world;

@@ -1,0 +1,119 @@
+//! Random faults under random noise: the world checks its invariants at each tick; here: it comes to rest.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::world::{EDGE, World, area};
+use crate::cluster::Phase as Life;
+use crate::decide::{HoldReason, Phase, State};
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Rtt(f64),
+    Rate(f64),
+    Silent(bool),
+    Slow(f64),
+    EdgeErrors(f64),
+    UserErrors(f64),
+    ReadyAfter(Option<u64>),
+    Crash(usize),
+    Vanish(usize),
+    Deaf(bool),
+    Forget,
+    Repair,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        4 => (5.0..300.0_f64).prop_map(Happening::Rtt),
+        2 => (0.0..400.0_f64).prop_map(Happening::Rate),
+        1 => any::<bool>().prop_map(Happening::Silent),
+        1 => (0.0..100.0_f64).prop_map(Happening::Slow),
+        1 => (0.0..0.3_f64).prop_map(Happening::EdgeErrors),
+        1 => (0.0..0.2_f64).prop_map(Happening::UserErrors),
+        1 => proptest::option::of(0..200_u64).prop_map(Happening::ReadyAfter),
+        2 => (0..8_usize).prop_map(Happening::Crash),
+        1 => (0..8_usize).prop_map(Happening::Vanish),
+        1 => any::<bool>().prop_map(Happening::Deaf),
+        1 => Just(Happening::Forget),
+        2 => Just(Happening::Repair),
+    ]
+}
+
+fn apply(world: &mut World, happening: &Happening) {
+    let at_edge = |world: &World, n: usize| {
+        let keys = world
+            .instances
+            .keys()
+            .filter(|(_, at)| *at == area(EDGE))
+            .cloned();
+        keys.collect::<Vec<_>>().get(n).cloned()
+    };
+    match happening {
+        Happening::Rtt(ms) => world.edge().rtt_ms = *ms,
+        Happening::Rate(rate) => world.edge().rate = *rate,
+        Happening::Silent(silent) => world.edge().silent = *silent,
+        Happening::Slow(ms) => world.edge().slow_ms = *ms,
+        Happening::EdgeErrors(share) => world.edge().edge_errors = *share,
+        Happening::UserErrors(share) => world.edge().user_errors = *share,
+        Happening::ReadyAfter(seconds) => world.edge().ready_after = seconds.map(Duration::from_secs),
+        Happening::Crash(n) => {
+            if let Some(key) = at_edge(world, *n) {
+                let now = world.now;
+                world.instances.insert(key, (Life::Failed, now));
+            }
+        }
+        Happening::Vanish(n) => {
+            if let Some(key) = at_edge(world, *n) {
+                world.instances.remove(&key);
+            }
+        }
+        Happening::Deaf(deaf) => world.deaf = *deaf,
+        Happening::Forget => world.state = State::default(),
+        Happening::Repair => repair(world),
+    }
+}
+
+fn repair(world: &mut World) {
+    world.deaf = false;
+    let edge = world.edge();
+    (edge.silent, edge.slow_ms, edge.edge_errors, edge.user_errors) = (false, 0.0, 0.0, 0.0);
+    (edge.rate, edge.ready_after) = (200.0, Some(Duration::from_secs(2)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_faults_keeps_the_invariants_and_ends_at_rest(
+        faults in proptest::collection::vec((happening(), 1..45_u64), 1..20),
+        noise in 0.0..0.1_f64,
+    ) {
+        let mut world = World::new(&[EDGE]);
+        world.noise = noise;
+        world.config.back_off_most = Duration::from_secs(300);
+        for (happening, seconds) in &faults {
+            apply(&mut world, happening);
+            world.run(*seconds);
+        }
+        // All is well again: this outlasts every back-off; then nothing may happen any more.
+        repair(&mut world);
+        world.edge().rtt_ms = 150.0;
+        world.noise = 0.0;
+        world.run(1200);
+        let (story, written) = (world.story.join("\n"), world.effects.len());
+        let rests = matches!(
+            world.phase(),
+            Phase::Observing | Phase::Held { reason: HoldReason::NoPlan { .. }, .. }
+        );
+        prop_assert!(rests, "{}", story);
+        let delay = world.delay_now_ms(EDGE);
+        prop_assert!(delay <= 120.0, "{} ms\n{}", delay, story);
+        world.run(600);
+        prop_assert_eq!(world.effects.len(), written, "{}", world.story.join("\n"));
+        for share in ["front", "cart", "ads", "db"].map(|service| world.share(service)) {
+            prop_assert!(share == 0 || share == 99, "{} % is no resting weight\n{}", share, story);
+        }
+    }
+}

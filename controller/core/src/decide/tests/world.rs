@@ -1,0 +1,573 @@
+//! A world of one application, a cloud and edges, simulated in ticks of half a second. Every turn of the machine
+//! is checked against the invariants of the module's documentation.
+//!
+//! Users call front; front calls cart, and ads for one request in five; cart calls db for three in ten. A call
+//! that leaves the edge costs one round trip; the rest is 20 ms.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::cluster::{Cluster, Instance, Phase as Life, RoutingPlan};
+use crate::decide::{
+    Config, Decision, Direction, Effect, Event, Mode, NoPlan, Outcome, Phase, PlannedMove, Planner, State,
+    accounts, routes, step,
+};
+use crate::ids::{AreaName, ServiceName, Timestamp};
+use crate::snapshot::{
+    CallStats, Caller, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
+};
+
+pub(super) const CLOUD: &str = "cloud";
+pub(super) const EDGE: &str = "edge-1";
+const TICK: Duration = Duration::from_millis(500);
+const SLOTS: usize = 8;
+const BASE_MS: f64 = 20.0;
+/// Caller, callee, calls per request of the caller.
+const CALLS: [(&str, &str, f64); 4] = [
+    ("user", "front", 1.0),
+    ("front", "cart", 1.0),
+    ("front", "ads", 0.2),
+    ("cart", "db", 0.3),
+];
+const SERVICES: [&str; 4] = ["front", "cart", "ads", "db"];
+
+type Key = (Caller, ServiceName, AreaName);
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    users: f64,
+    delay_ms: f64,
+    calls: BTreeMap<Key, (u64, u64)>,
+}
+
+/// What can be wrong with an edge.
+#[derive(Clone, Debug)]
+pub(super) struct EdgeWorld {
+    pub(super) rtt_ms: f64,
+    pub(super) rate: f64,
+    pub(super) silent: bool,
+    /// Delay that each instance at the edge adds, unknown to the planner.
+    pub(super) slow_ms: f64,
+    /// Share of requests that fail at the edge's instances.
+    pub(super) edge_errors: f64,
+    /// Share of user requests that fail wherever they go.
+    pub(super) user_errors: f64,
+    /// Instances take this long; `None`: for ever.
+    pub(super) ready_after: Option<Duration>,
+    slots: VecDeque<Slot>,
+    carry: BTreeMap<Key, f64>,
+}
+
+impl Default for EdgeWorld {
+    fn default() -> Self {
+        Self {
+            rtt_ms: 60.0,
+            rate: 200.0,
+            silent: false,
+            slow_ms: 0.0,
+            edge_errors: 0.0,
+            user_errors: 0.0,
+            ready_after: Some(Duration::from_secs(2)),
+            slots: VecDeque::new(),
+            carry: BTreeMap::new(),
+        }
+    }
+}
+
+pub(super) struct World {
+    pub(super) config: Config,
+    pub(super) state: State,
+    pub(super) now: Timestamp,
+    pub(super) edges: BTreeMap<AreaName, EdgeWorld>,
+    pub(super) instances: BTreeMap<(ServiceName, AreaName), (Life, Timestamp)>,
+    pub(super) routing: RoutingPlan,
+    pub(super) pending: Option<RoutingPlan>,
+    /// The platform performs no effect.
+    pub(super) deaf: bool,
+    pub(super) noise: f64,
+    random: u64,
+    /// Every effect but records, with its time.
+    pub(super) effects: Vec<(Timestamp, Effect)>,
+    /// Every change of phase, with its time.
+    pub(super) story: Vec<String>,
+}
+
+/// Knows the world's delay model, the edges' round trips, and nothing of what is wrong.
+struct Exhaustive<'a>(&'a World);
+
+pub(super) fn area(name: &str) -> AreaName {
+    AreaName::from(name)
+}
+
+fn delay_ms(edge: &EdgeWorld, share: impl Fn(&str) -> f64, slow_ms: f64) -> f64 {
+    let mut here = BTreeMap::from([("user", 1.0)]);
+    let mut delay = BASE_MS;
+    for (caller, callee, calls) in CALLS {
+        let made = here.get(caller).copied().unwrap_or(0.0) * calls;
+        let stays = made * share(callee);
+        *here.entry(callee).or_insert(0.0) += stays;
+        delay += (made - stays) * edge.rtt_ms + stays * slow_ms;
+    }
+    delay
+}
+
+impl Planner for Exhaustive<'_> {
+    fn plan(
+        &self,
+        direction: Direction,
+        edge: &AreaName,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        target_us: f64,
+    ) -> Result<PlannedMove, NoPlan> {
+        let world = &self.0.edges[edge];
+        let now: BTreeSet<&str> = SERVICES
+            .into_iter()
+            .filter(|s| routes::is_ready(cluster, &(*s).into(), edge))
+            .collect();
+        let model = |placed: &BTreeSet<&str>| {
+            delay_ms(world, |s| if placed.contains(s) { 0.99 } else { 0.0 }, 0.0) * 1e3
+        };
+        let Measured::Present { value } = &snapshot.edges[edge].user_delay else {
+            return Err(NoPlan::NotEnoughData {
+                what: "delay".to_owned(),
+            });
+        };
+        let measured_us = value.mean_us;
+        let candidates = (0..16_u32).map(|bits| -> (BTreeSet<&str>, f64) {
+            let placed = SERVICES
+                .into_iter()
+                .enumerate()
+                .filter(|(i, _)| bits & (1 << i) != 0);
+            let placed = placed.map(|(_, s)| s).collect();
+            let predicted = measured_us + model(&placed) - model(&now);
+            (placed, predicted)
+        });
+        let fits = candidates
+            .clone()
+            .filter(|(_, predicted)| *predicted <= target_us);
+        let dearest_delay = |a: f64, b: f64| b.total_cmp(&a);
+        let cheapest = fits.min_by(|a, b| a.0.len().cmp(&b.0.len()).then(dearest_delay(a.1, b.1)));
+        let best = || candidates.min_by(|a, b| a.1.total_cmp(&b.1));
+        let (placed, predicted_us) = match direction {
+            Direction::Offload => cheapest.or_else(best),
+            Direction::Unoffload => cheapest.filter(|(placed, _)| placed.len() < now.len()),
+        }
+        .ok_or(NoPlan::NoBetterPlacement)?;
+        let minus = |a: &BTreeSet<&str>, b: &BTreeSet<&str>| a.difference(b).map(|s| (*s).into()).collect();
+        Ok(PlannedMove {
+            add: minus(&placed, &now),
+            remove: minus(&now, &placed),
+            measured_us,
+            predicted_us,
+            cost_before: f64::from(u32::try_from(now.len()).unwrap()),
+            cost_after: f64::from(u32::try_from(placed.len()).unwrap()),
+            reasons: "the fewest services that reach the target".to_owned(),
+        })
+    }
+}
+
+impl World {
+    pub(super) fn new(edges: &[&str]) -> Self {
+        let mut config = Config::new(area(CLOUD), edges.iter().map(|edge| area(edge)));
+        config.mode = Mode::Enforce;
+        let ready = (Life::Ready, Timestamp::default());
+        Self {
+            config,
+            state: State::default(),
+            now: Timestamp::default(),
+            edges: edges
+                .iter()
+                .map(|edge| (area(edge), EdgeWorld::default()))
+                .collect(),
+            instances: SERVICES
+                .into_iter()
+                .map(|s| ((s.into(), area(CLOUD)), ready))
+                .collect(),
+            routing: RoutingPlan::default(),
+            pending: None,
+            deaf: false,
+            noise: 0.02,
+            random: 1,
+            effects: Vec::new(),
+            story: Vec::new(),
+        }
+    }
+
+    pub(super) fn edge(&mut self) -> &mut EdgeWorld {
+        self.edges.get_mut(&area(EDGE)).unwrap()
+    }
+
+    pub(super) fn phase(&self) -> &Phase {
+        &self.state.edges[&area(EDGE)].phase
+    }
+
+    pub(super) fn decisions(&self) -> Vec<&Decision> {
+        self.state.edges[&area(EDGE)].decisions.iter().collect()
+    }
+
+    pub(super) fn outcomes(&self) -> Vec<&Outcome> {
+        self.decisions()
+            .into_iter()
+            .map(|decision| &decision.outcome)
+            .collect()
+    }
+
+    pub(super) fn share(&self, service: &str) -> u32 {
+        routes::share(&self.routing, &service.into(), &area(EDGE))
+    }
+
+    pub(super) fn placed(&self) -> Vec<&str> {
+        let at_edge = self.instances.keys().filter(|(_, at)| *at == area(EDGE));
+        at_edge.map(|(service, _)| service.as_str()).collect()
+    }
+
+    pub(super) fn delay_now_ms(&self, edge: &str) -> f64 {
+        let edge = &self.edges[&area(edge)];
+        edge.slots.back().map_or(0.0, |slot| slot.delay_ms)
+    }
+
+    pub(super) fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds * 2 {
+            self.tick();
+        }
+    }
+
+    /// Runs until `done`; fails with the story after `seconds`.
+    pub(super) fn run_until(&mut self, seconds: u64, done: impl Fn(&Self) -> bool) -> Duration {
+        let start = self.now;
+        loop {
+            self.tick();
+            if done(self) {
+                break;
+            }
+            let story = self.story.join("\n");
+            assert!(
+                self.now.since(start).as_secs() < seconds,
+                "not within {seconds} s:\n{story}"
+            );
+        }
+        self.now.since(start)
+    }
+
+    fn uniform(&mut self) -> f64 {
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        f64::from(u32::try_from(self.random >> 33).unwrap()) / f64::from(1_u32 << 31)
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.now = self.now.after(TICK);
+        if let Some(routing) = self.pending.take() {
+            self.routing = routing;
+        }
+        for ((_, at), (life, since)) in &mut self.instances {
+            let ready_after = self.edges.get(at).and_then(|edge| edge.ready_after);
+            if *life == Life::Starting && ready_after.is_some_and(|after| self.now.since(*since) >= after) {
+                *life = Life::Ready;
+            }
+        }
+        for name in self.edges.keys().cloned().collect::<Vec<_>>() {
+            self.serve(&name);
+        }
+        self.turn();
+    }
+
+    /// One tick of one edge's users.
+    fn serve(&mut self, name: &AreaName) {
+        let factor = 1.0 + self.noise * (2.0 * self.uniform() - 1.0);
+        let routing = self.routing.clone();
+        let share = |s: &str| f64::from(routes::share(&routing, &s.into(), name)) / 100.0;
+        let edge = self.edges.get_mut(name).unwrap();
+        let mut slot = Slot {
+            delay_ms: delay_ms(edge, share, edge.slow_ms) * factor,
+            ..Slot::default()
+        };
+        slot.users = edge.rate * TICK.as_secs_f64();
+        // Requests that an area receives a tick.
+        let mut at: BTreeMap<(&str, AreaName), f64> = BTreeMap::from([(("user", name.clone()), slot.users)]);
+        for (caller, callee, calls) in CALLS {
+            for here in [name.clone(), area(CLOUD)] {
+                if caller == "user" && here != *name {
+                    continue;
+                }
+                let made = at.get(&(caller, here.clone())).copied().unwrap_or(0.0) * calls;
+                let stays = if here == *name { made * share(callee) } else { 0.0 };
+                for (there, requests) in [(name.clone(), stays), (area(CLOUD), made - stays)] {
+                    *at.entry((callee, there.clone())).or_insert(0.0) += requests;
+                    let caller = match caller {
+                        "user" => Caller::User { edge: name.clone() },
+                        service => Caller::Instance {
+                            service: service.into(),
+                            area: here.clone(),
+                        },
+                    };
+                    let key = (caller, callee.into(), there.clone());
+                    let carry = edge.carry.entry(key.clone()).or_insert(0.0);
+                    *carry += requests;
+                    let count = carry.floor();
+                    *carry -= count;
+                    let fail = if there == *name { edge.edge_errors } else { 0.0 };
+                    slot.calls
+                        .insert(key, (whole(count), whole((count * fail).round())));
+                }
+            }
+        }
+        edge.slots.push_back(slot);
+        while edge.slots.len() > SLOTS {
+            edge.slots.pop_front();
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let window = TICK * u32::try_from(SLOTS).unwrap();
+        let mut snapshot = Snapshot {
+            at: self.now,
+            window,
+            edges: BTreeMap::new(),
+            calls: Vec::new(),
+            received: Vec::new(),
+        };
+        for (name, edge) in &self.edges {
+            snapshot.edges.insert(name.clone(), edge.snapshot());
+            if edge.silent {
+                continue;
+            }
+            let mut calls: BTreeMap<Key, (u64, u64)> = BTreeMap::new();
+            for (key, (requests, errors)) in edge.slots.iter().flat_map(|slot| &slot.calls) {
+                let sum = calls.entry(key.clone()).or_default();
+                *sum = (sum.0 + requests, sum.1 + errors);
+            }
+            for ((caller, callee, at), (requests, errors)) in calls.into_iter().filter(|(_, (n, _))| *n > 0) {
+                let outcomes = outcomes(requests, errors);
+                snapshot.received.push(ReceivedStats {
+                    service: callee.clone(),
+                    area: at.clone(),
+                    outcomes,
+                    timed: outcomes.ok,
+                    sum_us: 0,
+                    response_bytes: 0,
+                });
+                snapshot.calls.push(CallStats {
+                    caller,
+                    callee,
+                    callee_area: Some(at),
+                    outcomes,
+                    timed: outcomes.ok,
+                    sum_us: 0,
+                    response_bytes: 0,
+                });
+            }
+        }
+        snapshot
+    }
+
+    pub(super) fn cluster(&self) -> Cluster {
+        let instance =
+            |((service, area), (phase, _)): (&(ServiceName, AreaName), &(Life, Timestamp))| Instance {
+                service: service.clone(),
+                area: area.clone(),
+                phase: *phase,
+                reason: None,
+                replicas: 1,
+                cpu_seconds: None,
+                memory_bytes: None,
+            };
+        Cluster {
+            instances: self.instances.iter().map(instance).collect(),
+            routing: self.routing.clone(),
+        }
+    }
+
+    fn turn(&mut self) {
+        let (snapshot, cluster) = (self.snapshot(), self.cluster());
+        let before = std::mem::take(&mut self.state);
+        let phases: BTreeMap<_, _> = before
+            .edges
+            .iter()
+            .map(|(e, m)| (e.clone(), m.phase.clone()))
+            .collect();
+        let before = self.reloaded(before);
+        let event = Event::Evaluate {
+            snapshot: &snapshot,
+            cluster: &cluster,
+            planner: &Exhaustive(self),
+        };
+        let (state, effects) = step(before, event, self.now, &self.config);
+        self.state = state;
+        for (edge, account) in accounts(&self.state, self.now) {
+            let phase = &self.state.edges[edge].phase;
+            if phases.get(edge).map(std::mem::discriminant) != Some(std::mem::discriminant(phase)) {
+                let at = self.now.since_start().as_secs_f64();
+                self.story.push(format!("{at:.1} {edge} {}", account.sentence));
+            }
+        }
+        self.check(&effects);
+        for effect in effects {
+            if !self.deaf {
+                self.perform(&effect);
+            }
+            if !matches!(effect, Effect::Record { .. }) {
+                self.effects.push((self.now, effect));
+            }
+        }
+    }
+
+    /// What is saved and loaded goes on as if nothing had been.
+    fn reloaded(&self, state: State) -> State {
+        if !self.now.since_start().as_millis().is_multiple_of(7_500) {
+            return state;
+        }
+        let again: State = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+        assert_eq!(again, state);
+        again
+    }
+
+    fn perform(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Ensure { service, area } => {
+                let instance = (Life::Starting, self.now);
+                let there = self
+                    .instances
+                    .entry((service.clone(), area.clone()))
+                    .or_insert(instance);
+                if there.0 == Life::Failed {
+                    *there = instance;
+                }
+            }
+            Effect::Remove { service, area } => {
+                self.instances.remove(&(service.clone(), area.clone()));
+            }
+            Effect::Route { plan } => self.pending = Some(plan.clone()),
+            Effect::Record { .. } => {}
+        }
+    }
+
+    /// The invariants, on the effects of one turn.
+    fn check(&self, effects: &[Effect]) {
+        let cluster = self.cluster();
+        let in_force = routes::whole(&cluster, &self.config);
+        let story = || self.story.join("\n");
+        for effect in effects {
+            match effect {
+                Effect::Ensure { area: at, .. } => {
+                    assert!(!self.edges[at].silent, "silent {at}\n{}", story());
+                }
+                Effect::Remove { service, area: at } => {
+                    assert!(!self.edges[at].silent, "silent {at}\n{}", story());
+                    let share = routes::share(&self.routing, service, at);
+                    assert_eq!(share, 0, "{service} removed under traffic\n{}", story());
+                }
+                Effect::Route { plan } => self.check_routing(plan, &in_force, &cluster),
+                Effect::Record { .. } => {}
+            }
+        }
+        for machine in self.state.edges.values() {
+            assert!(machine.decisions.len() <= 10);
+        }
+    }
+
+    fn check_routing(&self, plan: &RoutingPlan, in_force: &RoutingPlan, cluster: &Cluster) {
+        assert_ne!(plan, in_force, "nothing to write\n{}", self.story.join("\n"));
+        for (service, callers) in &plan.0 {
+            for (caller, weights) in callers {
+                assert_eq!(
+                    weights.values().sum::<u32>(),
+                    100,
+                    "{service} for {caller}: {weights:?}"
+                );
+                assert!(
+                    weights.values().all(|weight| (1..=100).contains(weight)),
+                    "{weights:?}"
+                );
+                let own = |to: &AreaName| *to == area(CLOUD) || (to == caller && *caller != area(CLOUD));
+                assert!(weights.keys().all(own), "{service} for {caller}: {weights:?}");
+                let silent = self.edges.get(caller).is_some_and(|edge| edge.silent);
+                let same = in_force.0[service][caller] == *weights;
+                assert!(
+                    !silent || same,
+                    "written for a silent edge\n{}",
+                    self.story.join("\n")
+                );
+                let share = weights.get(caller).copied().unwrap_or(0);
+                let ready = routes::is_ready(cluster, service, caller);
+                assert!(
+                    *caller == area(CLOUD) || share == 0 || ready || silent,
+                    "{service} gets {share} % at {caller} and is not ready\n{}",
+                    self.story.join("\n")
+                );
+            }
+            assert!(callers.contains_key(&area(CLOUD)));
+        }
+    }
+}
+
+impl EdgeWorld {
+    fn snapshot(&self) -> EdgeSnapshot {
+        let users: f64 = self.slots.iter().map(|slot| slot.users).sum();
+        let window_s = TICK.as_secs_f64() * f64::from(u32::try_from(SLOTS).unwrap());
+        let silence = Duration::from_secs(9);
+        let count = whole(users);
+        let errors = whole(users * self.user_errors);
+        let user_delay = if self.silent {
+            Measured::Stale { age: silence }
+        } else if count == 0 {
+            Measured::Idle
+        } else {
+            Measured::Present {
+                value: self.delay(count - errors),
+            }
+        };
+        let report_age = if self.silent {
+            Measured::Stale { age: silence }
+        } else {
+            Measured::Present { value: TICK }
+        };
+        EdgeSnapshot {
+            user_delay,
+            outcomes: outcomes(count, errors),
+            rate_rps: users / window_s,
+            rtt: Measured::Present {
+                value: Duration::from_secs_f64(self.rtt_ms / 1e3),
+            },
+            report_age,
+        }
+    }
+
+    fn delay(&self, count: u64) -> DelayStats {
+        let slots: Vec<f64> = self.slots.iter().map(|slot| slot.delay_ms * 1e3).collect();
+        let n = f64::from(u32::try_from(slots.len()).unwrap());
+        let mean_us = slots.iter().sum::<f64>() / n;
+        let squares: f64 = slots.iter().map(|delay| (delay - mean_us).powi(2)).sum();
+        let error = (slots.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt());
+        let value = whole(mean_us);
+        DelayStats {
+            count,
+            mean_us,
+            p50_us: value,
+            p90_us: value,
+            p95_us: value,
+            p99_us: value,
+            mean_standard_error_us: error,
+        }
+    }
+}
+
+fn outcomes(requests: u64, errors: u64) -> OutcomeCounts {
+    OutcomeCounts {
+        ok: requests - errors,
+        server_error: errors,
+        ..OutcomeCounts::default()
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small counts"
+)]
+fn whole(count: f64) -> u64 {
+    count as u64
+}
