@@ -1,1 +1,35 @@
-//! GMA.
+//! Reports in, snapshots out: what the proxies counted, kept as windows of histograms.
+//!
+//! ```text
+//! body ── gma_report::decode ──> Report ── (vm, seq) seen before? ──> duplicate
+//!                                   │
+//!        Directory: node id -> area, role            VM totals ──> accounting()
+//!                                   │
+//!                                   ├── key of the call graph ──> ring of slots ──> snapshot()
+//!                                   └── the same key ──> cumulative buckets ──> exported()
+//! ```
+//!
+//! Pure: `now` is passed in, nothing reads a clock or does I/O. The rules that hold throughout:
+//! a window is counted exactly once, or answered so that the filter keeps it; it is placed by its
+//! own age, never by its arrival; and whatever remote input can grow is bounded and counted.
+//! Start with [`Telemetry::ingest`].
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod accounting;
+mod counters;
+mod directory;
+mod export;
+mod index;
+mod ring;
+mod slot;
+mod snapshot;
+mod telemetry;
+mod vms;
+
+pub use accounting::{Accounting, KeyAccount, NodeAccount};
+pub use counters::Counters;
+pub use directory::{Directory, Proxy, ProxyRole};
+pub use export::{BOUNDS_MS, Exported, USER};
+pub use telemetry::{Busy, Config, Event, Ingested, Mismatch, Refusal, Telemetry};

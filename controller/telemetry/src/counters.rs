@@ -1,0 +1,66 @@
+//! What became of reports, for the controller's own metrics.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::index::Unplaced;
+
+/// Counts since the process started. Everything here except `vms` and `series` only grows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counters {
+    /// Reports that were counted.
+    pub stored: u64,
+    /// Reports that had been counted before.
+    pub duplicate: u64,
+    /// Reports of proxies that the directory does not know (yet); the filter keeps them.
+    pub busy_unknown_node: u64,
+    /// Reports of new VMs past [`crate::Config::max_vms`]; the filter keeps them.
+    pub busy_full: u64,
+    /// Reports that will never be counted, by the ack's reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Bytes of all bodies.
+    pub bytes: u64,
+    /// Windows of which a part or all was older than the five minutes that are kept. It is in the
+    /// totals, not in the windows.
+    pub late_windows: u64,
+    /// Times that a VM's numbers skipped one: a refused window. The VM is asked for its totals.
+    pub gaps: u64,
+    /// Series that found no place: [`crate::Config::max_series`] keys are kept already.
+    pub series_dropped: u64,
+    /// Requests of those.
+    pub series_dropped_requests: u64,
+    /// Keys of totals past the limit; their requests are kept as `retired`.
+    pub totals_merged: u64,
+    /// VMs that were forgotten after long silence.
+    pub vms_forgotten: u64,
+    /// Requests that the filter's overflow keys hold: it had 256 others.
+    pub overflow_requests: u64,
+    /// Requests to hosts that are no service of the directory.
+    pub foreign_requests: u64,
+    /// Requests to a port that no service of the proxy has.
+    pub unknown_port_requests: u64,
+    /// Outbound requests of proxies without a service.
+    pub no_caller_requests: u64,
+    /// Requests to an endpoint whose locality is in no area; they count as reaching none.
+    pub outside_areas_requests: u64,
+    /// Identities whose locality is in another area than the directory says.
+    pub identity_mismatches: u64,
+    /// VMs that are remembered.
+    pub vms: u64,
+    /// Keys of the call graph with data in the last five minutes.
+    pub series: u64,
+}
+
+impl Counters {
+    pub(crate) fn unplaced(&mut self, why: Unplaced, requests: u64) {
+        let counter = match why {
+            Unplaced::Overflow => &mut self.overflow_requests,
+            Unplaced::Foreign => &mut self.foreign_requests,
+            Unplaced::UnknownPort => &mut self.unknown_port_requests,
+            Unplaced::NoCaller => &mut self.no_caller_requests,
+        };
+        *counter = counter.saturating_add(requests);
+    }
+}
