@@ -99,14 +99,7 @@ pub(crate) fn segments(span: Span, width: Duration, now: Timestamp) -> Vec<Segme
 
 impl Ring {
     pub(crate) fn add(&mut self, slot: i64, data: &Data) {
-        // Nearly always the newest slot, or the one before.
-        let after = self
-            .slots
-            .iter()
-            .rev()
-            .take_while(|(index, _)| *index > slot)
-            .count();
-        let position = self.slots.len() - after;
+        let position = self.slots.partition_point(|(index, _)| *index <= slot);
         match position
             .checked_sub(1)
             .and_then(|before| self.slots.get_mut(before))

@@ -73,7 +73,7 @@ impl Data {
         }
         if self.buckets.is_empty() {
             lay(self.count, HALF, &ends, |at, n| {
-                add(&mut parts, at, |part| &mut part.count, n)
+                add(&mut parts, at, |part| &mut part.count, n);
             });
         } else {
             for part in &mut parts {
@@ -81,7 +81,7 @@ impl Data {
             }
         }
         lay(self.long_count, HALF, &ends, |at, n| {
-            add(&mut parts, at, |part| &mut part.long_count, n)
+            add(&mut parts, at, |part| &mut part.long_count, n);
         });
         let likely: Vec<u64> = parts.iter().map(likely_sum_us).collect();
         for (part, share) in parts.iter_mut().zip(divide(self.sum_us, &likely)) {
@@ -104,18 +104,27 @@ const fn phase(bucket: u16) -> u64 {
     (bucket as u64 * 40_503) % PHASES
 }
 
-/// Lays `count` requests evenly over segments that end at `ends`; calls `put` with each segment that
-/// gets some and how many. Costs at most as many steps as there are requests or segments.
+/// Lays `count` requests evenly over segments that end at `ends`; calls `put` once with each segment
+/// that gets some, ascending, and how many. Costs at most as many steps as there are requests or segments.
 fn lay(count: u64, phase: u64, ends: &[u64], mut put: impl FnMut(usize, u64)) {
     let Some(whole) = ends.last().copied().filter(|whole| *whole > 0) else {
         return put(0, count);
     };
     if count < ends.len() as u64 {
-        // Request i lies where floor(count * x + phase) reaches i + 1.
+        let mut held = (0, 0);
         for i in 0..count {
+            // Request i lies where floor(count * x + phase) reaches i + 1.
             let at = (u128::from(i + 1) * u128::from(PHASES) - u128::from(phase)) * u128::from(whole);
             let at = at.div_ceil(u128::from(count) * u128::from(PHASES));
-            put(ends.partition_point(|end| u128::from(*end) < at), 1);
+            let segment = ends.partition_point(|end| u128::from(*end) < at);
+            if segment != held.0 && held.1 > 0 {
+                put(held.0, held.1);
+                held.1 = 0;
+            }
+            held = (segment, held.1 + 1);
+        }
+        if held.1 > 0 {
+            put(held.0, held.1);
         }
         return;
     }

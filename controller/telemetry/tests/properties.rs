@@ -33,7 +33,7 @@ fn traffic() -> impl Strategy<Value = Traffic> {
 }
 
 fn key(vm: u64) -> (&'static str, v1::Key) {
-    if vm % 2 == 0 {
+    if vm.is_multiple_of(2) {
         (GATEWAY, outbound("front", v1::Outcome::Ok))
     } else {
         (FRONT, inbound(8080))
@@ -87,7 +87,7 @@ proptest! {
         let telemetry = store_all(&reports(&traffic));
         prop_assert_eq!(counted(&snapshot(&telemetry)), expected);
         prop_assert_eq!(total(&telemetry), expected.0);
-        let gateways: usize = traffic.iter().filter(|w| w.0 % 2 == 0).map(|w| w.3.len()).sum();
+        let gateways: usize = traffic.iter().filter(|w| w.0.is_multiple_of(2)).map(|w| w.3.len()).sum();
         let exported: u64 = telemetry.exported().map(|series| series.counts[15]).sum();
         prop_assert_eq!(exported, gateways as u64);
     }
@@ -157,7 +157,8 @@ proptest! {
             let mut sent = sent.clone();
             if wants.get(&sent.vm) == Some(&true) {
                 let evicted = retired.min(*counted);
-                sent = sent.totals(&[(key(sent.vm).1, *counted - evicted)], evicted);
+                let key = key(sent.vm).1;
+                sent = sent.totals(&[(key, *counted - evicted)], evicted);
             }
             let ack = sent.store(&mut telemetry, at(NOW_MS));
             wants.insert(sent.vm, ack.resync);

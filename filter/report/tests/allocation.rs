@@ -1,4 +1,10 @@
 //! What a hostile report can make the decoder allocate.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests, and what helps them"
+)]
 #![allow(unsafe_code, reason = "an allocator can only be counted by being one")]
 
 mod common;

@@ -1,4 +1,10 @@
 //! What is accepted, and that nothing that is sent can do harm.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests, and what helps them"
+)]
 
 mod common;
 

@@ -2,6 +2,12 @@
 //!
 //! A test that finds other bytes leaves them in the target's tmp folder. Golden files of a version
 //! that was shipped are never changed: fields are only added, under a new file.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests, and what helps them"
+)]
 
 mod common;
 

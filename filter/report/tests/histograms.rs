@@ -1,4 +1,10 @@
 //! Our reader and writer of V2 histograms against the library's.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests, and what helps them"
+)]
 
 use gma_report::histogram::{
     BUCKETS, DIGITS, HEADER_BYTES, HIGHEST_US, HistogramError, LOWEST_US, MAX_BYTES, bucket_of, check_v2,
