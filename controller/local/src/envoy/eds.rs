@@ -1,0 +1,262 @@
+//! Endpoints of a service as callers in one area see them, with istiod's rounding, and the files that carry them.
+//!
+//! istiod (pilot `loadbalancer.go`, `applyLocalityWeights`): the first `from` that matches the caller decides; each
+//! locality's share of a weight is rounded up; localities that no `to` names lose their endpoints; a caller that no
+//! `from` matches gets each locality weighted by its number of endpoints. Endpoints that are not ready are not sent.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use gma_core::cluster::Weights;
+use gma_core::ids::AreaName;
+use serde_json::{Value, json};
+
+use super::bootstrap::locality;
+use super::{lb_endpoint, outbound_cluster};
+use crate::topology::Locality;
+
+/// Caller area of a rule's last entry, which matches callers that no other does.
+const ANY_CALLER: &str = "*";
+
+/// A ready endpoint as callers of one area reach it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Endpoint {
+    pub(crate) area: AreaName,
+    pub(crate) locality: Locality,
+    pub(crate) address: SocketAddr,
+}
+
+/// The files of all services and caller areas: `FOLDER/AREA/HOST/endpoints.json`. A folder a file, since an Envoy that
+/// watches a folder reads its file again at each change in it.
+#[derive(Debug)]
+pub(crate) struct EndpointFiles {
+    folder: PathBuf,
+    written: BTreeMap<PathBuf, Value>,
+    version: u64,
+}
+
+/// Endpoints of `host` for callers in `caller`, by the service's `rule` (weights by caller area; none: no rule).
+pub(crate) fn assignment(
+    host: &str,
+    caller: &AreaName,
+    rule: Option<&BTreeMap<AreaName, Weights>>,
+    endpoints: &[Endpoint],
+) -> Value {
+    let from = rule.and_then(|rule| rule.get(caller).or_else(|| rule.get(&AreaName::from(ANY_CALLER))));
+    let mut groups: BTreeMap<(&AreaName, &Locality), Vec<SocketAddr>> = BTreeMap::new();
+    for Endpoint {
+        area,
+        locality,
+        address,
+    } in endpoints
+    {
+        groups.entry((area, locality)).or_default().push(*address);
+    }
+    let mut counts: BTreeMap<&AreaName, usize> = BTreeMap::new();
+    for ((area, _), addresses) in &groups {
+        *counts.entry(area).or_default() += addresses.len();
+    }
+    let localities: Vec<Value> = groups
+        .iter()
+        .filter_map(|((area, place), addresses)| {
+            let share = match from {
+                Some(to) => {
+                    let area_count = counts.get(area).copied().unwrap_or_default();
+                    locality_weight(*to.get(*area)?, addresses.len(), area_count)
+                }
+                None => u32::try_from(addresses.len()).unwrap_or(u32::MAX),
+            };
+            let endpoints: Vec<Value> = addresses.iter().copied().map(lb_endpoint).collect();
+            Some(json!({"locality": locality(place), "load_balancing_weight": share, "lb_endpoints": endpoints}))
+        })
+        .collect();
+    json!({
+        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": outbound_cluster(host),
+        "endpoints": localities,
+    })
+}
+
+/// Share of an area's `weight` for a locality with `endpoints` of its `area_endpoints`, rounded up.
+fn locality_weight(weight: u32, endpoints: usize, area_endpoints: usize) -> u32 {
+    let share = (u64::from(weight) * endpoints as u64).div_ceil(area_endpoints.max(1) as u64);
+    u32::try_from(share).unwrap_or(u32::MAX)
+}
+
+// === impl EndpointFiles ===
+
+impl EndpointFiles {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            written: BTreeMap::new(),
+            version: 0,
+        }
+    }
+
+    /// The file that Envoys in `caller` read for `host`.
+    pub(crate) fn path(&self, caller: &AreaName, host: &str) -> PathBuf {
+        self.folder
+            .join(caller.as_str())
+            .join(host)
+            .join("endpoints.json")
+    }
+
+    /// Replaces a file in one step, so that no Envoy reads half of it; does nothing where it says that already.
+    pub(crate) fn write(&mut self, caller: &AreaName, host: &str, assignment: &Value) -> io::Result<()> {
+        let path = self.path(caller, host);
+        if self.written.get(&path) == Some(assignment) {
+            return Ok(());
+        }
+        self.version += 1;
+        let response = json!({"version_info": self.version.to_string(), "resources": [assignment]});
+        replace(&path, response.to_string().as_bytes())?;
+        self.written.insert(path, assignment.clone());
+        Ok(())
+    }
+}
+
+fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(contents)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(area: &str, locality: &str, port: u16) -> Endpoint {
+        Endpoint {
+            area: area.into(),
+            locality: locality.parse().unwrap(),
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+        }
+    }
+
+    fn rule(rows: &[(&str, &[(&str, u32)])]) -> BTreeMap<AreaName, Weights> {
+        let weights = |to: &[(&str, u32)]| {
+            to.iter()
+                .map(|(area, weight)| ((*area).into(), *weight))
+                .collect()
+        };
+        rows.iter()
+            .map(|(from, to)| ((*from).into(), weights(to)))
+            .collect()
+    }
+
+    /// Locality and weight of each group for callers at edge-1.
+    fn weights(rule: Option<&BTreeMap<AreaName, Weights>>, endpoints: &[Endpoint]) -> Vec<(String, u64)> {
+        let assignment = assignment("s1.shop.svc.cluster.local", &"edge-1".into(), rule, endpoints);
+        let groups = assignment["endpoints"].as_array().unwrap().clone();
+        let zone = |group: &Value| group["locality"]["zone"].as_str().unwrap().to_owned();
+        groups
+            .iter()
+            .map(|group| (zone(group), group["load_balancing_weight"].as_u64().unwrap()))
+            .collect()
+    }
+
+    fn group(zone: &str, weight: u64) -> (String, u64) {
+        (zone.to_owned(), weight)
+    }
+
+    #[test]
+    fn weights_are_those_of_the_callers_row() {
+        let endpoints = [endpoint("cloud", "c/a", 1), endpoint("edge-1", "e/x", 2)];
+        let rule = rule(&[
+            ("edge-1", &[("edge-1", 99), ("cloud", 1)]),
+            ("cloud", &[("cloud", 100)]),
+        ]);
+        assert_eq!(weights(Some(&rule), &endpoints), [group("a", 1), group("x", 99)]);
+    }
+
+    #[test]
+    fn each_locality_of_an_area_is_rounded_up() {
+        let endpoints = [
+            endpoint("cloud", "c/a", 1),
+            endpoint("cloud", "c/b", 2),
+            endpoint("cloud", "c/d", 3),
+            endpoint("edge-1", "e/x", 4),
+        ];
+        let rule = rule(&[("edge-1", &[("edge-1", 99), ("cloud", 1)])]);
+        let expected = [group("a", 1), group("b", 1), group("d", 1), group("x", 99)];
+        assert_eq!(weights(Some(&rule), &endpoints), expected);
+    }
+
+    #[test]
+    fn an_area_is_shared_by_its_localities_numbers_of_endpoints() {
+        let endpoints = [
+            endpoint("cloud", "c/a", 1),
+            endpoint("cloud", "c/a", 2),
+            endpoint("cloud", "c/b", 3),
+        ];
+        let rule = rule(&[("edge-1", &[("cloud", 100)])]);
+        assert_eq!(weights(Some(&rule), &endpoints), [group("a", 67), group("b", 34)]);
+    }
+
+    #[test]
+    fn a_locality_that_no_weight_names_is_dropped() {
+        let endpoints = [endpoint("cloud", "c/a", 1), endpoint("edge-1", "e/x", 2)];
+        let rule = rule(&[("edge-1", &[("cloud", 100)])]);
+        assert_eq!(weights(Some(&rule), &endpoints), [group("a", 100)]);
+    }
+
+    #[test]
+    fn weights_that_match_no_endpoint_leave_none() {
+        let rule = rule(&[("edge-1", &[("edge-1", 100)])]);
+        assert_eq!(weights(Some(&rule), &[endpoint("cloud", "c/a", 1)]), []);
+    }
+
+    #[test]
+    fn a_listed_area_without_endpoints_leaves_all_to_the_others() {
+        let rule = rule(&[("edge-1", &[("edge-1", 99), ("cloud", 1)])]);
+        assert_eq!(
+            weights(Some(&rule), &[endpoint("cloud", "c/a", 1)]),
+            [group("a", 1)]
+        );
+    }
+
+    #[test]
+    fn a_caller_without_a_row_takes_the_last_one() {
+        let endpoints = [endpoint("cloud", "c/a", 1), endpoint("edge-1", "e/x", 2)];
+        let rule = rule(&[("cloud", &[("edge-1", 100)]), ("*", &[("cloud", 100)])]);
+        assert_eq!(weights(Some(&rule), &endpoints), [group("a", 100)]);
+    }
+
+    #[test]
+    fn a_caller_that_no_row_matches_and_a_service_without_rule_get_numbers_of_endpoints() {
+        let endpoints = [
+            endpoint("cloud", "c/a", 1),
+            endpoint("cloud", "c/a", 2),
+            endpoint("edge-1", "e/x", 3),
+        ];
+        let expected = [group("a", 2), group("x", 1)];
+        assert_eq!(weights(None, &endpoints), expected);
+        assert_eq!(
+            weights(Some(&rule(&[("cloud", &[("cloud", 100)])])), &endpoints),
+            expected
+        );
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_only_when_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = EndpointFiles::new(folder.path().to_owned());
+        let area = AreaName::from("edge-1");
+        let mut write = |value: &Value| files.write(&area, "s1", value).unwrap();
+        write(&json!({"n": 1}));
+        write(&json!({"n": 1}));
+        let path = folder.path().join("edge-1/s1/endpoints.json");
+        let read = || serde_json::from_slice::<Value>(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(read(), json!({"version_info": "1", "resources": [{"n": 1}]}));
+        write(&json!({"n": 2}));
+        assert_eq!(read()["version_info"], "2");
+        let left = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(left, 1, "no temporary file stays");
+    }
+}

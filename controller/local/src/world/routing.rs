@@ -1,0 +1,144 @@
+//! Checks of a routing plan: those of istiod's webhook, and that its names exist here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gma_core::cluster::{RoutingPlan, Weights};
+use gma_core::ids::{AreaName, ServiceName};
+
+/// Every caller area to the cloud: what a service has before anyone routes it.
+pub(super) fn resting(
+    services: impl Iterator<Item = ServiceName>,
+    areas: &BTreeSet<AreaName>,
+    cloud: &AreaName,
+) -> RoutingPlan {
+    let rule: BTreeMap<AreaName, Weights> = areas
+        .iter()
+        .map(|caller| (caller.clone(), Weights::from([(cloud.clone(), 100)])))
+        .collect();
+    RoutingPlan(services.map(|service| (service, rule.clone())).collect())
+}
+
+/// Takes over the plan's services. All of it is checked first, so a wrong plan changes nothing.
+pub(super) fn merge(
+    in_force: &mut RoutingPlan,
+    plan: RoutingPlan,
+    areas: &BTreeSet<AreaName>,
+    is_service: impl Fn(&ServiceName) -> bool,
+) -> Result<(), String> {
+    for (service, rule) in &plan.0 {
+        if !is_service(service) {
+            return Err(format!("`{service}` is no service of the application"));
+        }
+        for (caller, weights) in rule {
+            if caller.as_str() != "*" && !areas.contains(caller) {
+                return Err(format!(
+                    "{service}: caller `{caller}` is no area; the areas are {}",
+                    list(areas)
+                ));
+            }
+            check(weights, areas).map_err(|problem| format!("{service}, callers in {caller}: {problem}"))?;
+        }
+    }
+    for (service, rule) in plan.0 {
+        if rule.is_empty() {
+            in_force.0.remove(&service);
+        } else {
+            in_force.0.insert(service, rule);
+        }
+    }
+    Ok(())
+}
+
+fn check(weights: &Weights, areas: &BTreeSet<AreaName>) -> Result<(), String> {
+    if let Some(area) = weights.keys().find(|area| !areas.contains(*area)) {
+        return Err(format!("`{area}` is no area; the areas are {}", list(areas)));
+    }
+    if let Some((area, weight)) = weights.iter().find(|(_, weight)| !(1..=100).contains(*weight)) {
+        return Err(format!(
+            "weight {weight} of `{area}` must be 1 to 100; leave a zero out"
+        ));
+    }
+    match weights.values().sum::<u32>() {
+        100 => Ok(()),
+        sum => Err(format!("the weights sum to {sum}; they must sum to 100")),
+    }
+}
+
+pub(super) fn list(areas: &BTreeSet<AreaName>) -> String {
+    areas.iter().map(AreaName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn areas() -> BTreeSet<AreaName> {
+        ["cloud", "edge-1"].map(AreaName::from).into()
+    }
+
+    fn plan(service: &str, caller: &str, weights: &[(&str, u32)]) -> RoutingPlan {
+        let weights = weights
+            .iter()
+            .map(|(area, weight)| ((*area).into(), *weight))
+            .collect();
+        RoutingPlan(BTreeMap::from([(
+            service.into(),
+            BTreeMap::from([(caller.into(), weights)]),
+        )]))
+    }
+
+    fn merged(plan: RoutingPlan) -> Result<RoutingPlan, String> {
+        let mut in_force = resting(
+            ["s0", "s1"].map(ServiceName::from).into_iter(),
+            &areas(),
+            &"cloud".into(),
+        );
+        let before = in_force.clone();
+        let result = merge(&mut in_force, plan, &areas(), |service| {
+            ["s0", "s1"].contains(&service.as_str())
+        });
+        assert!(
+            result.is_ok() || in_force == before,
+            "a refused plan changes nothing"
+        );
+        result.map(|()| in_force)
+    }
+
+    #[test]
+    fn a_plan_replaces_its_services_and_no_others() {
+        let after = merged(plan("s1", "edge-1", &[("edge-1", 99), ("cloud", 1)])).unwrap();
+        assert_eq!(after.0[&"s1".into()].len(), 1);
+        assert_eq!(after.0[&"s0".into()].len(), 2);
+    }
+
+    #[test]
+    fn a_service_without_callers_loses_its_rule() {
+        let after = merged(RoutingPlan(BTreeMap::from([("s1".into(), BTreeMap::new())]))).unwrap();
+        assert!(!after.0.contains_key(&"s1".into()));
+    }
+
+    #[test]
+    fn what_istiods_webhook_refuses_is_refused() {
+        let cases = [
+            (plan("s1", "edge-1", &[("edge-1", 100), ("cloud", 0)]), "weight 0"),
+            (plan("s1", "edge-1", &[("edge-1", 98), ("cloud", 1)]), "sum to 99"),
+            (plan("s1", "edge-1", &[]), "sum to 0"),
+            (plan("s1", "edge-1", &[("edge-1", 101)]), "weight 101"),
+            (
+                plan("s1", "edge-1", &[("edge-9", 100)]),
+                "`edge-9` is no area; the areas are cloud, edge-1",
+            ),
+            (plan("s1", "moon", &[("cloud", 100)]), "caller `moon` is no area"),
+            (plan("s9", "edge-1", &[("cloud", 100)]), "`s9` is no service"),
+        ];
+        for (plan, expected) in cases {
+            let error = merged(plan).unwrap_err();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_last_row_may_be_for_any_caller() {
+        merged(plan("s1", "*", &[("cloud", 100)])).unwrap();
+    }
+}
