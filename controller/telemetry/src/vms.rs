@@ -158,12 +158,13 @@ impl VmTotals {
         self.keys.clear();
         self.retired = totals.retired_count;
         self.retired_long = totals.retired_long_count;
-        let known: u64 = self
+        // Requests of refused windows have keys: these totals hold them.
+        self.unmeasured
+            .retain(|reason, _| !is_refusal(*reason) && *reason != v1::Reason::Unspecified);
+        let known = self
             .unmeasured
-            .iter()
-            .filter(|(r, _)| **r != v1::Reason::Unspecified)
-            .map(|(_, n)| n)
-            .sum();
+            .values()
+            .fold(0, |sum: u64, n| sum.saturating_add(*n));
         let earlier = totals.unmeasured.saturating_sub(known);
         if earlier > 0 {
             self.unmeasured.insert(v1::Reason::Unspecified, earlier);
@@ -219,6 +220,17 @@ impl VmTotals {
         self.retired = self.retired.saturating_add(counted.count);
         self.retired_long = self.retired_long.saturating_add(counted.long_count);
     }
+}
+
+const fn is_refusal(reason: v1::Reason) -> bool {
+    matches!(
+        reason,
+        v1::Reason::RefusedMalformed
+            | v1::Reason::RefusedVersion
+            | v1::Reason::RefusedTooLarge
+            | v1::Reason::RefusedUnknownNode
+            | v1::Reason::RefusedLimit
+    )
 }
 
 // === impl Keys ===

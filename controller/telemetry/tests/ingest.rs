@@ -238,6 +238,27 @@ fn unmeasured_requests_are_kept_by_reason() {
 }
 
 #[test]
+fn refused_window_is_in_the_account_once() {
+    let mut telemetry = mk_telemetry();
+    let mk = |seq| report(1, seq, GATEWAY, vec![series(ok("front"), &[5_000])]);
+    mk(1).store(&mut telemetry, at(500));
+    // Window 2 was refused; the next one tells of its request.
+    let mut next = mk(3);
+    next.window.unmeasured = vec![v1::Unmeasured {
+        reason: v1::Reason::RefusedMalformed.into(),
+        count: 1,
+    }];
+    assert!(next.store(&mut telemetry, at(1_500)).resync);
+    let unmeasured =
+        |telemetry: &Telemetry| -> u64 { telemetry.accounting().nodes[0].unmeasured.values().sum() };
+    assert_eq!((total(&telemetry), unmeasured(&telemetry)), (2, 1));
+    mk(4)
+        .totals(&[(ok("front"), 4)], 0)
+        .store(&mut telemetry, at(2_000));
+    assert_eq!((total(&telemetry), unmeasured(&telemetry)), (4, 0));
+}
+
+#[test]
 fn series_without_a_place_are_counted_and_accounted() {
     let mut telemetry = mk_telemetry();
     let overflow = v1::Key {

@@ -153,7 +153,7 @@ pub struct Totals {
     pub retired_count: u64,
     /// Of keys that the VM has evicted.
     pub retired_long_count: u64,
-    /// Requests in no series.
+    /// Requests that never had a key; those of refused windows have one.
     pub unmeasured: u64,
 }
 
