@@ -46,6 +46,7 @@ mod ramp;
 mod reason;
 mod resting;
 mod routes;
+mod stages;
 mod status;
 #[cfg(test)]
 mod tests;

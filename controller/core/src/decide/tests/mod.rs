@@ -3,4 +3,5 @@
 mod random;
 mod rules;
 mod scenarios;
+mod users;
 mod world;

@@ -4,75 +4,20 @@
 //! Users call front; front calls cart, and ads for one request in five; cart calls db for three in ten. A call
 //! that leaves the edge costs one round trip; the rest is 20 ms.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::users::{EdgeWorld, SERVICES, SLOTS, TICK};
 use crate::cluster::{Cluster, Instance, Phase as Life, RoutingPlan};
 use crate::decide::{
     Config, Decision, Direction, Effect, Event, Mode, NoPlan, Outcome, Phase, PlannedMove, Planner, State,
     accounts, routes, step,
 };
 use crate::ids::{AreaName, ServiceName, Timestamp};
-use crate::snapshot::{
-    CallStats, Caller, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
-};
+use crate::snapshot::{Measured, Snapshot};
 
 pub(super) const CLOUD: &str = "cloud";
 pub(super) const EDGE: &str = "edge-1";
-const TICK: Duration = Duration::from_millis(500);
-const SLOTS: usize = 8;
-const BASE_MS: f64 = 20.0;
-/// Caller, callee, calls per request of the caller.
-const CALLS: [(&str, &str, f64); 4] = [
-    ("user", "front", 1.0),
-    ("front", "cart", 1.0),
-    ("front", "ads", 0.2),
-    ("cart", "db", 0.3),
-];
-const SERVICES: [&str; 4] = ["front", "cart", "ads", "db"];
-
-type Key = (Caller, ServiceName, AreaName);
-
-#[derive(Clone, Debug, Default)]
-struct Slot {
-    users: f64,
-    delay_ms: f64,
-    calls: BTreeMap<Key, (u64, u64)>,
-}
-
-/// What can be wrong with an edge.
-#[derive(Clone, Debug)]
-pub(super) struct EdgeWorld {
-    pub(super) rtt_ms: f64,
-    pub(super) rate: f64,
-    pub(super) silent: bool,
-    /// Delay that each instance at the edge adds, unknown to the planner.
-    pub(super) slow_ms: f64,
-    /// Share of requests that fail at the edge's instances.
-    pub(super) edge_errors: f64,
-    /// Share of user requests that fail wherever they go.
-    pub(super) user_errors: f64,
-    /// Instances take this long; `None`: for ever.
-    pub(super) ready_after: Option<Duration>,
-    slots: VecDeque<Slot>,
-    carry: BTreeMap<Key, f64>,
-}
-
-impl Default for EdgeWorld {
-    fn default() -> Self {
-        Self {
-            rtt_ms: 60.0,
-            rate: 200.0,
-            silent: false,
-            slow_ms: 0.0,
-            edge_errors: 0.0,
-            user_errors: 0.0,
-            ready_after: Some(Duration::from_secs(2)),
-            slots: VecDeque::new(),
-            carry: BTreeMap::new(),
-        }
-    }
-}
 
 pub(super) struct World {
     pub(super) config: Config,
@@ -99,18 +44,6 @@ pub(super) fn area(name: &str) -> AreaName {
     AreaName::from(name)
 }
 
-fn delay_ms(edge: &EdgeWorld, share: impl Fn(&str) -> f64, slow_ms: f64) -> f64 {
-    let mut here = BTreeMap::from([("user", 1.0)]);
-    let mut delay = BASE_MS;
-    for (caller, callee, calls) in CALLS {
-        let made = here.get(caller).copied().unwrap_or(0.0) * calls;
-        let stays = made * share(callee);
-        *here.entry(callee).or_insert(0.0) += stays;
-        delay += (made - stays) * edge.rtt_ms + stays * slow_ms;
-    }
-    delay
-}
-
 impl Planner for Exhaustive<'_> {
     fn plan(
         &self,
@@ -126,7 +59,7 @@ impl Planner for Exhaustive<'_> {
             .filter(|s| routes::is_ready(cluster, &(*s).into(), edge))
             .collect();
         let model = |placed: &BTreeSet<&str>| {
-            delay_ms(world, |s| if placed.contains(s) { 0.99 } else { 0.0 }, 0.0) * 1e3
+            world.model_ms(|s| if placed.contains(s) { 0.99 } else { 0.0 }, 0.0) * 1e3
         };
         let Measured::Present { value } = &snapshot.edges[edge].user_delay else {
             return Err(NoPlan::NotEnoughData {
@@ -223,8 +156,7 @@ impl World {
     }
 
     pub(super) fn delay_now_ms(&self, edge: &str) -> f64 {
-        let edge = &self.edges[&area(edge)];
-        edge.slots.back().map_or(0.0, |slot| slot.delay_ms)
+        self.edges[&area(edge)].now_ms()
     }
 
     pub(super) fn run(&mut self, seconds: u64) {
@@ -270,96 +202,25 @@ impl World {
             }
         }
         for name in self.edges.keys().cloned().collect::<Vec<_>>() {
-            self.serve(&name);
+            let factor = 1.0 + self.noise * (2.0 * self.uniform() - 1.0);
+            let routing = self.routing.clone();
+            self.edges.get_mut(&name).unwrap().serve(&name, &routing, factor);
         }
         self.turn();
     }
 
-    /// One tick of one edge's users.
-    fn serve(&mut self, name: &AreaName) {
-        let factor = 1.0 + self.noise * (2.0 * self.uniform() - 1.0);
-        let routing = self.routing.clone();
-        let share = |s: &str| f64::from(routes::share(&routing, &s.into(), name)) / 100.0;
-        let edge = self.edges.get_mut(name).unwrap();
-        let mut slot = Slot {
-            delay_ms: delay_ms(edge, share, edge.slow_ms) * factor,
-            ..Slot::default()
-        };
-        slot.users = edge.rate * TICK.as_secs_f64();
-        // Requests that an area receives a tick.
-        let mut at: BTreeMap<(&str, AreaName), f64> = BTreeMap::from([(("user", name.clone()), slot.users)]);
-        for (caller, callee, calls) in CALLS {
-            for here in [name.clone(), area(CLOUD)] {
-                if caller == "user" && here != *name {
-                    continue;
-                }
-                let made = at.get(&(caller, here.clone())).copied().unwrap_or(0.0) * calls;
-                let stays = if here == *name { made * share(callee) } else { 0.0 };
-                for (there, requests) in [(name.clone(), stays), (area(CLOUD), made - stays)] {
-                    *at.entry((callee, there.clone())).or_insert(0.0) += requests;
-                    let caller = match caller {
-                        "user" => Caller::User { edge: name.clone() },
-                        service => Caller::Instance {
-                            service: service.into(),
-                            area: here.clone(),
-                        },
-                    };
-                    let key = (caller, callee.into(), there.clone());
-                    let carry = edge.carry.entry(key.clone()).or_insert(0.0);
-                    *carry += requests;
-                    let count = carry.floor();
-                    *carry -= count;
-                    let fail = if there == *name { edge.edge_errors } else { 0.0 };
-                    slot.calls
-                        .insert(key, (whole(count), whole((count * fail).round())));
-                }
-            }
-        }
-        edge.slots.push_back(slot);
-        while edge.slots.len() > SLOTS {
-            edge.slots.pop_front();
-        }
-    }
-
     pub(super) fn snapshot(&self) -> Snapshot {
         let window = TICK * u32::try_from(SLOTS).unwrap();
+        let (edges, calls, received) = Default::default();
         let mut snapshot = Snapshot {
             at: self.now,
             window,
-            edges: BTreeMap::new(),
-            calls: Vec::new(),
-            received: Vec::new(),
+            edges,
+            calls,
+            received,
         };
         for (name, edge) in &self.edges {
-            snapshot.edges.insert(name.clone(), edge.snapshot());
-            if edge.silent {
-                continue;
-            }
-            let mut calls: BTreeMap<Key, (u64, u64)> = BTreeMap::new();
-            for (key, (requests, errors)) in edge.slots.iter().flat_map(|slot| &slot.calls) {
-                let sum = calls.entry(key.clone()).or_default();
-                *sum = (sum.0 + requests, sum.1 + errors);
-            }
-            for ((caller, callee, at), (requests, errors)) in calls.into_iter().filter(|(_, (n, _))| *n > 0) {
-                let outcomes = outcomes(requests, errors);
-                snapshot.received.push(ReceivedStats {
-                    service: callee.clone(),
-                    area: at.clone(),
-                    outcomes,
-                    timed: outcomes.ok,
-                    sum_us: 0,
-                    response_bytes: 0,
-                });
-                snapshot.calls.push(CallStats {
-                    caller,
-                    callee,
-                    callee_area: Some(at),
-                    outcomes,
-                    timed: outcomes.ok,
-                    sum_us: 0,
-                    response_bytes: 0,
-                });
-            }
+            edge.measure(name, &mut snapshot);
         }
         snapshot
     }
@@ -502,72 +363,4 @@ impl World {
             assert!(callers.contains_key(&area(CLOUD)));
         }
     }
-}
-
-impl EdgeWorld {
-    fn snapshot(&self) -> EdgeSnapshot {
-        let users: f64 = self.slots.iter().map(|slot| slot.users).sum();
-        let window_s = TICK.as_secs_f64() * f64::from(u32::try_from(SLOTS).unwrap());
-        let silence = Duration::from_secs(9);
-        let count = whole(users);
-        let errors = whole(users * self.user_errors);
-        let user_delay = if self.silent {
-            Measured::Stale { age: silence }
-        } else if count == 0 {
-            Measured::Idle
-        } else {
-            Measured::Present {
-                value: self.delay(count - errors),
-            }
-        };
-        let report_age = if self.silent {
-            Measured::Stale { age: silence }
-        } else {
-            Measured::Present { value: TICK }
-        };
-        EdgeSnapshot {
-            user_delay,
-            outcomes: outcomes(count, errors),
-            rate_rps: users / window_s,
-            rtt: Measured::Present {
-                value: Duration::from_secs_f64(self.rtt_ms / 1e3),
-            },
-            report_age,
-        }
-    }
-
-    fn delay(&self, count: u64) -> DelayStats {
-        let slots: Vec<f64> = self.slots.iter().map(|slot| slot.delay_ms * 1e3).collect();
-        let n = f64::from(u32::try_from(slots.len()).unwrap());
-        let mean_us = slots.iter().sum::<f64>() / n;
-        let squares: f64 = slots.iter().map(|delay| (delay - mean_us).powi(2)).sum();
-        let error = (slots.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt());
-        let value = whole(mean_us);
-        DelayStats {
-            count,
-            mean_us,
-            p50_us: value,
-            p90_us: value,
-            p95_us: value,
-            p99_us: value,
-            mean_standard_error_us: error,
-        }
-    }
-}
-
-fn outcomes(requests: u64, errors: u64) -> OutcomeCounts {
-    OutcomeCounts {
-        ok: requests - errors,
-        server_error: errors,
-        ..OutcomeCounts::default()
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "small counts"
-)]
-fn whole(count: f64) -> u64 {
-    count as u64
 }
