@@ -13,6 +13,6 @@
 //! proxies that it is meant to measure. What the muBench contract says and where this differs: `README.md`.
 #![forbid(unsafe_code)]
 
-// pub mod load;
+pub mod load;
 pub mod serve;
 pub mod workmodel;

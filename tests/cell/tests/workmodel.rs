@@ -31,7 +31,10 @@ const MUBENCH: &str = r#"{
 fn a_mubench_model_is_read_whole() {
     let model: WorkModel = MUBENCH.parse().unwrap();
     let s0 = model.get("s0").unwrap();
-    assert_eq!((s0.url.as_str(), s0.path.as_str()), ("s0.default.svc.cluster.local", "/api/v1"));
+    assert_eq!(
+        (s0.url.as_str(), s0.path.as_str()),
+        ("s0.default.svc.cluster.local", "/api/v1")
+    );
     assert_eq!(s0.behaviour.internal, Function::ComputePi { digits: (50, 100) });
     assert_eq!(s0.behaviour.response, Sizes::Exponential(11_000.0));
     assert_eq!(s0.behaviour.groups[1].calls[0].probability, 0.3);
@@ -43,15 +46,25 @@ fn a_mubench_model_is_read_whole() {
     let s1 = model.get("s1").unwrap();
     assert_eq!((s1.url.as_str(), s1.path.as_str()), ("s1", "/api/v1"));
     assert_eq!(s1.behaviour.response, Sizes::Fixed(2_500));
-    assert_eq!(s1.delay, Some(Delay { mean: Duration::from_millis(5), sigma: 0.5 }));
-    let Function::Loader(loader) = &s1.behaviour.internal else { panic!("{:?}", s1.behaviour.internal) };
+    assert_eq!(
+        s1.delay,
+        Some(Delay {
+            mean: Duration::from_millis(5),
+            sigma: 0.5
+        })
+    );
+    let Function::Loader(loader) = &s1.behaviour.internal else {
+        panic!("{:?}", s1.behaviour.internal)
+    };
     let cpu = loader.cpu.unwrap();
     assert_eq!((cpu.digits, cpu.threads, cpu.trials), ((100, 200), 2, 3));
     assert_eq!((loader.memory, loader.disk), (None, None));
     assert_eq!(loader.sleep, Some(Duration::from_millis(25)));
 
     // Without parameters muBench's loader sleeps 10 ms.
-    let Function::Loader(loader) = &model.get("s2").unwrap().behaviour.internal else { panic!() };
+    let Function::Loader(loader) = &model.get("s2").unwrap().behaviour.internal else {
+        panic!()
+    };
     assert_eq!(loader.sleep, Some(Duration::from_millis(10)));
     assert_eq!(model.cycle(), None);
 }
@@ -69,9 +82,15 @@ fn a_cycle_is_allowed_and_named() {
 #[test]
 fn each_mistake_names_service_key_and_remedy() {
     let cases = [
-        ("{", "the work model is not JSON: EOF while parsing an object at line 1 column 1; check the file near that line"),
+        (
+            "{",
+            "the work model is not JSON: EOF while parsing an object at line 1 column 1; check the file near that line",
+        ),
         ("{}", "work model, top level: no service; describe at least one"),
-        (r#"{"s0": []}"#, "work model, s0: a list where an object belongs; describe the service by an object"),
+        (
+            r#"{"s0": []}"#,
+            "work model, s0: a list where an object belongs; describe the service by an object",
+        ),
         (
             r#"{"s0": {"external_services": [{"services": ["s9"]}]}}"#,
             "work model, s0.external_services[0].services[0]: the model has no service \"s9\"; describe it at the top level or take it out of the group",
@@ -126,12 +145,21 @@ fn each_mistake_names_service_key_and_remedy() {
         ),
     ];
     for (text, expected) in cases {
-        assert_eq!(text.parse::<WorkModel>().unwrap_err().to_string(), expected, "{text}");
+        assert_eq!(
+            text.parse::<WorkModel>().unwrap_err().to_string(),
+            expected,
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn a_missing_file_is_named() {
-    let error = WorkModel::read("no/such/workmodel.json".as_ref()).unwrap_err().to_string();
-    assert!(error.starts_with("cannot read the work model no/such/workmodel.json: "), "{error}");
+    let error = WorkModel::read("no/such/workmodel.json".as_ref())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("cannot read the work model no/such/workmodel.json: "),
+        "{error}"
+    );
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header, uri::Authority};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
     client::legacy::{self, Client, connect::HttpConnector},
@@ -93,9 +93,18 @@ impl Target {
         } else {
             format!("{host}{suffix}{port}")
         };
-        let wrong = || ServeError::Host { service: name.to_owned(), host: host.clone() };
-        let authority = egress.map_or_else(|| host.clone(), |addr| addr.to_string());
-        let uri = Uri::builder().scheme("http").authority(authority).path_and_query(service.path.as_str());
+        let wrong = || ServeError::Host {
+            service: name.to_owned(),
+            host: host.clone(),
+        };
+        let named: Authority = host.parse().map_err(|_| wrong())?;
+        let authority = egress
+            .map_or(Ok(named), |addr| addr.to_string().parse())
+            .map_err(|_| wrong())?;
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(authority)
+            .path_and_query(service.path.as_str());
         Ok(Self {
             uri: uri.build().map_err(|_| wrong())?,
             host: HeaderValue::from_str(&host).map_err(|_| wrong())?,
@@ -117,12 +126,20 @@ impl Caller {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        Self(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(MAX_IDLE).build(connector))
+        Self(
+            Client::builder(TokioExecutor::new())
+                .pool_max_idle_per_host(MAX_IDLE)
+                .build(connector),
+        )
     }
 
     /// Performs one call; anything but a whole 200 is a failure.
     pub(super) async fn call(&self, outgoing: Outgoing, context: &Context) -> Result<(), CallError> {
-        let method = if outgoing.trace.is_some() { Method::POST } else { Method::GET };
+        let method = if outgoing.trace.is_some() {
+            Method::POST
+        } else {
+            Method::GET
+        };
         let mut request = Request::new(Full::new(outgoing.trace.unwrap_or_default()));
         *request.uri_mut() = outgoing.target.with_query(context.query.as_deref())?;
         let headers = request.headers_mut();
@@ -139,7 +156,11 @@ impl Caller {
         while let Some(frame) = body.frame().await {
             frame?;
         }
-        if status == StatusCode::OK { Ok(()) } else { Err(CallError::Status(status)) }
+        if status == StatusCode::OK {
+            Ok(())
+        } else {
+            Err(CallError::Status(status))
+        }
     }
 }
 
@@ -161,19 +182,26 @@ mod tests {
 
     #[test]
     fn a_host_without_a_dot_gets_the_suffix() {
-        let model: WorkModel = r#"{"s1": {}, "s2": {"url": "s2:8080"}, "s3": {"url": "s3.other.svc", "path": "/p"}}"#
-            .parse()
-            .unwrap();
+        let model: WorkModel =
+            r#"{"s1": {}, "s2": {"url": "s2:8080"}, "s3": {"url": "s3.other.svc", "path": "/p"}}"#
+                .parse()
+                .unwrap();
         let egress = Some("127.0.0.1:15001".parse().unwrap());
         let target = |name| Target::new(name, model.get(name).unwrap(), egress, ".shop.svc").unwrap();
         assert_eq!(target("s1").host, "s1.shop.svc");
         assert_eq!(target("s1").uri, "http://127.0.0.1:15001/api/v1");
         assert_eq!(target("s2").host, "s2.shop.svc:8080");
         assert_eq!(target("s3").host, "s3.other.svc");
-        assert_eq!(target("s3").with_query(Some("bid=a")).unwrap(), "http://127.0.0.1:15001/p?bid=a");
+        assert_eq!(
+            target("s3").with_query(Some("bid=a")).unwrap(),
+            "http://127.0.0.1:15001/p?bid=a"
+        );
         let direct = Target::new("s1", model.get("s1").unwrap(), None, ".shop.svc").unwrap();
         assert_eq!(direct.uri, "http://s1.shop.svc/api/v1");
         let error = Target::new("s1", model.get("s1").unwrap(), egress, " x").unwrap_err();
-        assert_eq!(error.to_string(), "service s1: \"s1 x\" is no host; correct its url or --host-suffix");
+        assert_eq!(
+            error.to_string(),
+            "service s1: \"s1 x\" is no host; correct its url or --host-suffix"
+        );
     }
 }

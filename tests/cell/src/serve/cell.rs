@@ -60,17 +60,27 @@ struct InFlight<'a>(&'a AtomicUsize);
 
 impl Cell {
     pub(super) fn new(config: Config) -> Result<Self, ServeError> {
-        let Config { model, service: name, egress, host_suffix, zone, app, seed, listen: _ } = config;
+        let Config {
+            model,
+            service: name,
+            egress,
+            host_suffix,
+            zone,
+            app,
+            seed,
+            listen: _,
+        } = config;
         let Some(service) = model.get(&name).cloned() else {
             let known: Vec<&str> = model.services().map(|(name, _)| name).collect();
-            return Err(ServeError::UnknownService { service: name, known: known.join(", ") });
+            return Err(ServeError::UnknownService {
+                service: name,
+                known: known.join(", "),
+            });
         };
         // All services, not only its callees: a trace may name any.
         let targets = model
             .services()
-            .map(|(name, service)| {
-                Ok((name.to_owned(), Target::new(name, service, egress, &host_suffix)?))
-            })
+            .map(|(name, service)| Ok((name.to_owned(), Target::new(name, service, egress, &host_suffix)?)))
             .collect::<Result<Targets, ServeError>>()?;
         Ok(Self {
             metrics: Metrics::new(&zone, &app, &name, &service.path, &targets),
@@ -100,7 +110,10 @@ impl Cell {
                 response.headers_mut().insert(header::CONTENT_TYPE, kind);
                 response
             }
-            _ => refuse(StatusCode::NOT_FOUND, &format!("no such route; the service answers on {}", self.service.path)),
+            _ => refuse(
+                StatusCode::NOT_FOUND,
+                &format!("no such route; the service answers on {}", self.service.path),
+            ),
         }
     }
 
@@ -130,7 +143,11 @@ impl Cell {
         request: Request<Incoming>,
         headers: &http::HeaderMap,
     ) -> Result<Served, Refusal> {
-        let query = request.uri().query().filter(|query| !query.is_empty()).map(Arc::from);
+        let query = request
+            .uri()
+            .query()
+            .filter(|query| !query.is_empty())
+            .map(Arc::from);
         let behaviour = self.behaviour(query.as_deref());
         let plan = draw(behaviour, self.service.delay.as_ref(), &mut self.next_rng());
         let groups = self.groups(request, behaviour, &plan).await?;
@@ -141,17 +158,28 @@ impl Cell {
             tokio::time::sleep(plan.delay).await;
         }
         let between = Instant::now();
-        let context = Context { headers: Arc::new(headers.clone()), query };
+        let context = Context {
+            headers: Arc::new(headers.clone()),
+            query,
+        };
         if !self.call_groups(groups, &context).await {
             return Err(Refusal::Child);
         }
-        Ok(Served { internal: between - start, external: between.elapsed(), bytes: plan.response_bytes })
+        Ok(Served {
+            internal: between - start,
+            external: between.elapsed(),
+            bytes: plan.response_bytes,
+        })
     }
 
     fn behaviour(&self, query: Option<&str>) -> &Behaviour {
-        let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        let mut pairs = query
+            .unwrap_or_default()
+            .split('&')
+            .filter_map(|pair| pair.split_once('='));
         let bid = pairs.find(|(key, _)| *key == "bid").map(|(_, value)| value);
-        bid.and_then(|bid| self.service.alternatives.get(bid)).unwrap_or(&self.service.behaviour)
+        bid.and_then(|bid| self.service.alternatives.get(bid))
+            .unwrap_or(&self.service.behaviour)
     }
 
     /// The calls of this request: as its trace says, else as drawn.
@@ -162,10 +190,15 @@ impl Cell {
         plan: &Plan,
     ) -> Result<Vec<Vec<Outgoing>>, Refusal> {
         let is_trace = request.method() == Method::POST
-            && request.headers().get("request-type").is_none_or(|kind| !kind.as_bytes().eq_ignore_ascii_case(b"iot"));
+            && request
+                .headers()
+                .get("request-type")
+                .is_none_or(|kind| !kind.as_bytes().eq_ignore_ascii_case(b"iot"));
         if request.method() == Method::POST {
             let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
-            let body = body.map_err(|error| Refusal::BadRequest(format!("the body cannot be read: {error}")))?.to_bytes();
+            let body = body
+                .map_err(|error| Refusal::BadRequest(format!("the body cannot be read: {error}")))?
+                .to_bytes();
             if is_trace && !body.is_empty() {
                 return self.traced(&body);
             }
@@ -174,7 +207,11 @@ impl Cell {
             let call = behaviour.groups.get(*group_ix)?.calls.get(*call_ix)?;
             self.outgoing(&call.service, None)
         };
-        Ok(plan.calls.iter().map(|group| group.iter().filter_map(outgoing).collect()).collect())
+        Ok(plan
+            .calls
+            .iter()
+            .map(|group| group.iter().filter_map(outgoing).collect())
+            .collect())
     }
 
     fn traced(&self, body: &[u8]) -> Result<Vec<Vec<Outgoing>>, Refusal> {
@@ -188,7 +225,11 @@ impl Cell {
                 let rest = serde_json::to_vec(&trace::Calls(vec![(key, callee_groups)]));
                 let rest = rest.map_err(|error| bad(error.to_string()))?;
                 let outgoing = self.outgoing(&service, Some(rest.into()));
-                group.push(outgoing.ok_or_else(|| bad(format!("the trace calls {service}, which the work model lacks")))?);
+                group.push(
+                    outgoing.ok_or_else(|| {
+                        bad(format!("the trace calls {service}, which the work model lacks"))
+                    })?,
+                );
             }
             out.push(group);
         }
@@ -197,7 +238,11 @@ impl Cell {
 
     fn outgoing(&self, service: &str, trace: Option<Bytes>) -> Option<Outgoing> {
         let target = self.targets.get(service)?.clone();
-        Some(Outgoing { service: service.to_owned(), target, trace })
+        Some(Outgoing {
+            service: service.to_owned(),
+            target,
+            trace,
+        })
     }
 
     /// Makes all calls, the groups side by side. A failed call does not keep the others from being made.
@@ -246,19 +291,26 @@ impl Drop for InFlight<'_> {
 fn text(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
 fn refuse(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
     let body = serde_json::json!({ "message": message }).to_string();
     let mut response = text(status, body.into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
 fn filler(bytes: usize) -> Bytes {
-    FILLER.get(..bytes).map_or_else(|| Bytes::from(vec![b'm'; bytes]), Bytes::from_static)
+    FILLER
+        .get(..bytes)
+        .map_or_else(|| Bytes::from(vec![b'm'; bytes]), Bytes::from_static)
 }
 
 /// A hash that is the same in every build; it only tells the services of a seed apart.

@@ -52,20 +52,31 @@ struct Latency {
 
 impl Metrics {
     pub(super) fn new(zone: &str, app: &str, service: &str, endpoint: &str, callees: &Targets) -> Self {
-        let labels =
-            format!("zone=\"{}\",app_name=\"{}\",endpoint=\"{}\"", escape(zone), escape(app), escape(endpoint));
+        let labels = format!(
+            "zone=\"{}\",app_name=\"{}\",endpoint=\"{}\"",
+            escape(zone),
+            escape(app),
+            escape(endpoint)
+        );
         Self {
             labels,
             kubernetes_service: escape(service),
             get: OfMethod::default(),
             post: OfMethod::default(),
-            failed_calls: callees.keys().map(|name| (name.clone(), AtomicU64::new(0))).collect(),
+            failed_calls: callees
+                .keys()
+                .map(|name| (name.clone(), AtomicU64::new(0)))
+                .collect(),
         }
     }
 
     /// Counts a request that was answered with 200.
     pub(super) fn served(&self, method: &Method, served: Served) {
-        let of = if method == Method::POST { &self.post } else { &self.get };
+        let of = if method == Method::POST {
+            &self.post
+        } else {
+            &self.get
+        };
         of.response_size.fetch_add(served.bytes as u64, Relaxed);
         of.internal.observe(served.internal);
         of.external.observe(served.external);
@@ -89,8 +100,18 @@ impl Metrics {
         let with_service = format!(",kubernetes_service=\"{}\"", self.kubernetes_service);
         type Of = fn(&OfMethod) -> &Latency;
         let latencies: [(&str, &str, &str, Of); 3] = [
-            ("mub_internal_processing_latency_milliseconds", "Latency of internal service", "", |of| &of.internal),
-            ("mub_external_processing_latency_milliseconds", "Latency of external services", "", |of| &of.external),
+            (
+                "mub_internal_processing_latency_milliseconds",
+                "Latency of internal service",
+                "",
+                |of| &of.internal,
+            ),
+            (
+                "mub_external_processing_latency_milliseconds",
+                "Latency of external services",
+                "",
+                |of| &of.external,
+            ),
             (
                 "mub_request_processing_latency_milliseconds",
                 "Request latency including external and internal service",
@@ -98,11 +119,18 @@ impl Metrics {
                 |of| &of.whole,
             ),
         ];
-        writeln!(out, "# HELP mub_response_size Response size\n# TYPE mub_response_size summary")?;
+        writeln!(
+            out,
+            "# HELP mub_response_size Response size\n# TYPE mub_response_size summary"
+        )?;
         for (method, of) in self.methods() {
             let labels = format!("{},method=\"{method}\"{with_service}", self.labels);
             writeln!(out, "mub_response_size_count{{{labels}}} {}", of.whole.count())?;
-            writeln!(out, "mub_response_size_sum{{{labels}}} {}", of.response_size.load(Relaxed))?;
+            writeln!(
+                out,
+                "mub_response_size_sum{{{labels}}} {}",
+                of.response_size.load(Relaxed)
+            )?;
         }
         for (name, help, more, latency) in latencies {
             writeln!(out, "# HELP {name} {help}\n# TYPE {name} summary")?;
@@ -118,9 +146,18 @@ impl Metrics {
             }
         }
         let name = "gma_cell_failed_calls_total";
-        writeln!(out, "# HELP {name} Calls that got no whole 200\n# TYPE {name} counter")?;
+        writeln!(
+            out,
+            "# HELP {name} Calls that got no whole 200\n# TYPE {name} counter"
+        )?;
         for (callee, count) in &self.failed_calls {
-            writeln!(out, "{name}{{{},callee=\"{}\"}} {}", self.labels, escape(callee), count.load(Relaxed))?;
+            writeln!(
+                out,
+                "{name}{{{},callee=\"{}\"}} {}",
+                self.labels,
+                escape(callee),
+                count.load(Relaxed)
+            )?;
         }
         Ok(())
     }
@@ -134,9 +171,13 @@ impl Metrics {
 
 impl Latency {
     fn observe(&self, duration: Duration) {
-        self.sum_us.fetch_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        self.sum_us
+            .fetch_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), Relaxed);
         let ms = duration.as_secs_f64() * 1_000.0;
-        let bucket = BOUNDS_MS.iter().position(|bound| ms <= *bound).unwrap_or(BOUNDS_MS.len());
+        let bucket = BOUNDS_MS
+            .iter()
+            .position(|bound| ms <= *bound)
+            .unwrap_or(BOUNDS_MS.len());
         if let Some(bucket) = self.buckets.get(bucket) {
             bucket.fetch_add(1, Relaxed);
         }
@@ -149,11 +190,18 @@ impl Latency {
     #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 us, 285 years")]
     fn write_totals(&self, out: &mut String, name: &str, labels: &str) -> fmt::Result {
         writeln!(out, "{name}_count{{{labels}}} {}", self.count())?;
-        writeln!(out, "{name}_sum{{{labels}}} {}", self.sum_us.load(Relaxed) as f64 / 1_000.0)
+        writeln!(
+            out,
+            "{name}_sum{{{labels}}} {}",
+            self.sum_us.load(Relaxed) as f64 / 1_000.0
+        )
     }
 
     fn write_buckets(&self, out: &mut String, name: &str, labels: &str) -> fmt::Result {
-        let bounds = BOUNDS_MS.iter().map(|bound| format!("{bound:?}")).chain(["+Inf".to_owned()]);
+        let bounds = BOUNDS_MS
+            .iter()
+            .map(|bound| format!("{bound:?}"))
+            .chain(["+Inf".to_owned()]);
         let mut count = 0;
         for (bound, bucket) in bounds.zip(&self.buckets) {
             count += bucket.load(Relaxed);
@@ -164,7 +212,10 @@ impl Latency {
 }
 
 fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -175,8 +226,22 @@ mod tests {
     fn names_labels_and_buckets_are_those_of_mubench() {
         let metrics = Metrics::new("cloud", "cell \"a\"", "s0", "/api/v1", &Targets::new());
         let ms = Duration::from_micros;
-        metrics.served(&Method::GET, Served { internal: ms(400), external: ms(1_600), bytes: 1_000 });
-        metrics.served(&Method::GET, Served { internal: ms(20_000_000), external: ms(0), bytes: 500 });
+        metrics.served(
+            &Method::GET,
+            Served {
+                internal: ms(400),
+                external: ms(1_600),
+                bytes: 1_000,
+            },
+        );
+        metrics.served(
+            &Method::GET,
+            Served {
+                internal: ms(20_000_000),
+                external: ms(0),
+                bytes: 500,
+            },
+        );
         let text = metrics.text();
         let labels = r#"zone="cloud",app_name="cell \"a\"",endpoint="/api/v1",method="GET""#;
         for line in [
@@ -184,13 +249,18 @@ mod tests {
             format!("mub_internal_processing_latency_milliseconds_count{{{labels}}} 2"),
             format!("mub_internal_processing_latency_milliseconds_sum{{{labels}}} 20000.4"),
             format!(r#"mub_internal_processing_latency_milliseconds_bucket_bucket{{{labels},le="0.5"}} 1"#),
-            format!(r#"mub_internal_processing_latency_milliseconds_bucket_bucket{{{labels},le="10000.0"}} 1"#),
+            format!(
+                r#"mub_internal_processing_latency_milliseconds_bucket_bucket{{{labels},le="10000.0"}} 1"#
+            ),
             format!(r#"mub_internal_processing_latency_milliseconds_bucket_bucket{{{labels},le="+Inf"}} 2"#),
             format!(
                 r#"mub_request_processing_latency_milliseconds_bucket_bucket{{{labels},kubernetes_service="s0",le="10.0"}} 1"#
             ),
         ] {
-            assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line}\nis not in\n{text}"
+            );
         }
     }
 }

@@ -76,7 +76,9 @@ pub enum ServeError {
         host: String,
     },
     /// The address is taken or not ours.
-    #[error("cannot listen on {addr}: {source}; end what uses the port or give --listen another (port 0: any free one)")]
+    #[error(
+        "cannot listen on {addr}: {source}; end what uses the port or give --listen another (port 0: any free one)"
+    )]
     Listen {
         /// The address.
         addr: SocketAddr,
@@ -138,7 +140,9 @@ impl Bound {
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                return;
+            };
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -164,7 +168,8 @@ async fn serve_connection(stream: TcpStream, cell: Arc<Cell>) {
         let cell = Arc::clone(&cell);
         async move { Ok::<_, std::convert::Infallible>(cell.answer(request).await) }
     });
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
         tracing::debug!(%error, "connection ended");
     }

@@ -40,7 +40,10 @@ pub(super) fn parse(body: &[u8], service: &str) -> Result<Vec<Calls>, TraceError
     if name(&key) == service {
         Ok(groups)
     } else {
-        Err(TraceError::OtherService(name(&key).to_owned(), service.to_owned()))
+        Err(TraceError::OtherService(
+            name(&key).to_owned(),
+            service.to_owned(),
+        ))
     }
 }
 
@@ -96,14 +99,20 @@ mod tests {
         assert_eq!(groups.len(), 2);
         let keys: Vec<&str> = groups[0].0.iter().map(|(key, _)| name(key)).collect();
         assert_eq!(keys, ["s9", "s2"]);
-        assert_eq!(serde_json::to_string(&groups[0].0[1].1).unwrap(), r#"[{"s3__1":[{}]}]"#);
+        assert_eq!(
+            serde_json::to_string(&groups[0].0[1].1).unwrap(),
+            r#"[{"s3__1":[{}]}]"#
+        );
     }
 
     #[test]
     fn what_is_no_trace_is_refused() {
         let error = |body: &str| parse(body.as_bytes(), "s0").unwrap_err().to_string();
         assert_eq!(error("{}"), "the trace has 0 keys; write one, s0__N");
-        assert_eq!(error(r#"{"s1": []}"#), "the trace is for s1, this is s0; send it to that service");
+        assert_eq!(
+            error(r#"{"s1": []}"#),
+            "the trace is for s1, this is s0; send it to that service"
+        );
         assert!(error("[").starts_with("the body is no trace: "));
         let deep = format!("{}{}", r#"{"s0":["#.repeat(500), "]}".repeat(500));
         assert!(error(&deep).contains("recursion limit"));

@@ -132,7 +132,12 @@ mod tests {
 
     #[test]
     fn pi_is_pi() {
-        let text = |digits| pi(digits).iter().map(|digit| char::from(b'0' + digit)).collect::<String>();
+        let text = |digits| {
+            pi(digits)
+                .iter()
+                .map(|digit| char::from(b'0' + digit))
+                .collect::<String>()
+        };
         assert_eq!(text(1), "3");
         assert_eq!(text(50), "31415926535897932384626433832795028841971693993751");
         // Digits 762 to 767 behind the point are six nines: the carry must wait through them.
@@ -145,7 +150,17 @@ mod tests {
     #[test]
     fn memory_and_disk_do_their_work() {
         // Two rounds over the two blocks: 65 ('A'), then 66 ('B').
-        assert_eq!(load_memory(Memory { kilobytes: 2, accesses: 4 }), 2 * 1_000 * (65 + 66));
-        load_disk(Disk { blocks: 3, block_bytes: 100 }).unwrap();
+        assert_eq!(
+            load_memory(Memory {
+                kilobytes: 2,
+                accesses: 4
+            }),
+            2 * 1_000 * (65 + 66)
+        );
+        load_disk(Disk {
+            blocks: 3,
+            block_bytes: 100,
+        })
+        .unwrap();
     }
 }

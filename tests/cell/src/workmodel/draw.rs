@@ -25,7 +25,9 @@ const MAX_DEPTH: u32 = 64;
 pub fn draw(behaviour: &Behaviour, delay: Option<&Delay>, rng: &mut impl Rng) -> Plan {
     let digits = match &behaviour.internal {
         Function::ComputePi { digits } => rng.random_range(digits.0..=digits.1),
-        Function::Loader(loader) => loader.cpu.map_or(0, |cpu| rng.random_range(cpu.digits.0..=cpu.digits.1)),
+        Function::Loader(loader) => loader
+            .cpu
+            .map_or(0, |cpu| rng.random_range(cpu.digits.0..=cpu.digits.1)),
         Function::Colosseum => 0,
     };
     Plan {
@@ -70,7 +72,9 @@ pub fn mean_delay(model: &WorkModel, service: &str, samples: u32, rng: &mut impl
 }
 
 fn one_delay(model: &WorkModel, service: &str, rng: &mut impl Rng, depth: u32) -> f64 {
-    let Some(service) = model.get(service) else { return 0.0 };
+    let Some(service) = model.get(service) else {
+        return 0.0;
+    };
     if depth == MAX_DEPTH {
         return 0.0;
     }
@@ -83,7 +87,11 @@ fn one_delay(model: &WorkModel, service: &str, rng: &mut impl Rng, depth: u32) -
     for group in &plan.calls {
         let mut sum = 0.0;
         for (group_ix, call_ix) in group {
-            let call = service.behaviour.groups.get(*group_ix).and_then(|group| group.calls.get(*call_ix));
+            let call = service
+                .behaviour
+                .groups
+                .get(*group_ix)
+                .and_then(|group| group.calls.get(*call_ix));
             sum += call.map_or(0.0, |call| one_delay(model, &call.service, rng, depth + 1));
         }
         slowest = slowest.max(sum);
@@ -124,16 +132,22 @@ mod tests {
         }
         // Binomial, 4 standard deviations: 4 * sqrt(10,000 * 0.2 * 0.8) = 160; for 2 of 3: 189.
         assert!((1840..=2160).contains(&rare), "{rare}");
-        assert!(sampled.iter().all(|count| (6478..=6856).contains(count)), "{sampled:?}");
+        assert!(
+            sampled.iter().all(|count| (6478..=6856).contains(count)),
+            "{sampled:?}"
+        );
     }
 
     #[test]
     fn a_seed_gives_the_same_requests() {
-        let model = model(r#"{"s0": {"external_services": [{"seq_len": 1, "services": ["s0", "s1"]}]}, "s1": {}}"#);
+        let model =
+            model(r#"{"s0": {"external_services": [{"seq_len": 1, "services": ["s0", "s1"]}]}, "s1": {}}"#);
         let s0 = model.get("s0").unwrap();
         let plans = |seed| {
             let mut rng = SmallRng::seed_from_u64(seed);
-            (0..20).map(|_| draw(&s0.behaviour, None, &mut rng)).collect::<Vec<_>>()
+            (0..20)
+                .map(|_| draw(&s0.behaviour, None, &mut rng))
+                .collect::<Vec<_>>()
         };
         assert_eq!(plans(1), plans(1));
         assert_ne!(plans(1), plans(2));

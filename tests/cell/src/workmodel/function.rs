@@ -140,12 +140,18 @@ mod tests {
     #[test]
     fn delays_average_to_their_mean() {
         let mut rng = SmallRng::seed_from_u64(1);
-        let delay = Delay { mean: Duration::from_millis(10), sigma: 0.5 };
+        let delay = Delay {
+            mean: Duration::from_millis(10),
+            sigma: 0.5,
+        };
         let sum: f64 = (0..20_000).map(|_| delay.draw(&mut rng).as_secs_f64()).sum();
         let mean_ms = sum / 20.0;
         // Coefficient of variation sqrt(e^0.25 - 1) = 0.53; standard error 10 * 0.53 / 141 = 0.038 ms.
         assert!((mean_ms - 10.0).abs() < 4.0 * 0.038, "{mean_ms}");
-        let fixed = Delay { mean: Duration::from_millis(3), sigma: 0.0 };
+        let fixed = Delay {
+            mean: Duration::from_millis(3),
+            sigma: 0.0,
+        };
         assert_eq!(fixed.draw(&mut rng), Duration::from_millis(3));
     }
 }

@@ -79,12 +79,16 @@ impl WorkModel {
 
     /// All services, by name.
     pub fn services(&self) -> impl Iterator<Item = (&str, &Service)> {
-        self.services.iter().map(|(name, service)| (name.as_str(), service))
+        self.services
+            .iter()
+            .map(|(name, service)| (name.as_str(), service))
     }
 
     /// Direct calls from one service to others, each callee once, over all its behaviours.
     pub fn callees(&self, service: &str) -> Vec<&str> {
-        let Some(service) = self.services.get(service) else { return Vec::new() };
+        let Some(service) = self.services.get(service) else {
+            return Vec::new();
+        };
         let behaviours = std::iter::once(&service.behaviour).chain(service.alternatives.values());
         let mut callees: Vec<&str> = behaviours
             .flat_map(|behaviour| &behaviour.groups)
@@ -101,7 +105,9 @@ impl WorkModel {
     /// A cycle is allowed: its probabilities may end it. It is worth a warning, for a cycle of certain calls never ends.
     pub fn cycle(&self) -> Option<Vec<String>> {
         let mut finished = Vec::new();
-        self.services.keys().find_map(|start| self.cycle_from(start, &mut Vec::new(), &mut finished))
+        self.services
+            .keys()
+            .find_map(|start| self.cycle_from(start, &mut Vec::new(), &mut finished))
     }
 
     fn cycle_from<'a>(
@@ -118,7 +124,10 @@ impl WorkModel {
             return None;
         }
         trail.push(service);
-        let found = self.callees(service).into_iter().find_map(|callee| self.cycle_from(callee, trail, finished));
+        let found = self
+            .callees(service)
+            .into_iter()
+            .find_map(|callee| self.cycle_from(callee, trail, finished));
         trail.pop();
         finished.push(service);
         found
