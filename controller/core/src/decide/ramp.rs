@@ -345,4 +345,38 @@ mod tests {
             [50, 50, 50, 50, 99]
         );
     }
+
+    #[test]
+    fn windows_are_added_without_overlap_and_an_older_one_by_its_share() {
+        let second = |at| Timestamp::from_start(Duration::from_secs(at));
+        let (edge, front) = (AreaName::from("edge-1"), ServiceName::from("front"));
+        let outcomes = crate::snapshot::OutcomeCounts {
+            ok: 36,
+            server_error: 4,
+            ..Default::default()
+        };
+        let call = CallStats {
+            caller: Caller::User { edge: edge.clone() },
+            callee: front.clone(),
+            callee_area: Some(edge.clone()),
+            outcomes,
+            timed: 36,
+            sum_us: 0,
+            response_bytes: 0,
+        };
+        let mut counter = Counter::new(second(10));
+        let services = BTreeSet::from([front]);
+        // 10 requests a second, windows of 4 s, looked at each second: from 14 s on the count is exact each 4 s.
+        let counts = (11..=18).map(|at| {
+            let snapshot = Snapshot {
+                at: second(at),
+                window: Duration::from_secs(4),
+                edges: BTreeMap::new(),
+                calls: vec![call.clone()],
+                received: Vec::new(),
+            };
+            whole(arrived(&counter.count(&snapshot, &edge, &edge, &services)))
+        });
+        assert_eq!(counts.collect::<Vec<_>>(), [10, 20, 30, 40, 50, 60, 70, 80]);
+    }
 }

@@ -182,6 +182,37 @@ fn silence_in_the_middle_of_a_move_stops_the_clock() {
 }
 
 #[test]
+fn silence_while_instances_start_does_not_count_against_them() {
+    let mut world = World::new(&[EDGE]);
+    world.edge().rtt_ms = 150.0;
+    world.edge().ready_after = Some(Duration::from_secs(30));
+    world.run_until(10, |w| matches!(w.phase(), Phase::Acting { .. }));
+    world.edge().ready_after = None;
+    world.edge().silent = true;
+    world.run(200);
+    world.edge().silent = false;
+    world.run(10);
+    assert!(
+        matches!(world.phase(), Phase::Acting { .. }),
+        "{}",
+        world.story.join("\n")
+    );
+    world.edge().ready_after = Some(Duration::ZERO);
+    world.run_until(120, |w| w.outcomes() == [&Outcome::Kept]);
+}
+
+#[test]
+fn only_a_window_after_the_last_weights_verifies() {
+    let mut world = World::new(&[EDGE]);
+    world.config.verify_least = Duration::ZERO;
+    world.edge().rtt_ms = 150.0;
+    world.run_until(60, |w| w.outcomes() == [&Outcome::Kept]);
+    let decision = world.decisions()[0];
+    let from = decision.after.unwrap().reading.from;
+    assert!(Some(from) >= decision.times.weights_final, "{decision:?}");
+}
+
+#[test]
 fn no_traffic_is_held() {
     let mut world = World::new(&[EDGE]);
     world.edge().rate = 0.0;
