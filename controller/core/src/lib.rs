@@ -1,8 +1,12 @@
 //! Decisions of GMA: values and `now` in, values out. No clock, no I/O.
 
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
 
 pub mod cluster;
 pub mod decide;
 pub mod ids;
+pub mod model;
+pub mod routing;
 pub mod snapshot;
+pub mod units;

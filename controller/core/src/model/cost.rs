@@ -1,0 +1,117 @@
+//! CPU in use, replicas and what they cost: one function a term.
+
+use serde::Serialize;
+
+use super::ix::{AreaIx, Grid, ServiceIx};
+use super::placement::DensePlacement;
+use super::problem::Problem;
+use super::spec::{Edge, Site};
+use crate::units::Money;
+
+/// Part of a replica that rounding errors may add without a further replica: 3.0000000000000004 is 3.
+const ROUNDING: f64 = 1e-9;
+
+/// Cost of a placement for an hour, by term.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// Replicas in the cloud.
+    pub cloud: Money,
+    /// By edge, in the problem's order.
+    pub edges: Vec<EdgeCost>,
+}
+
+/// An edge's part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct EdgeCost {
+    /// Replicas there.
+    pub replicas: Money,
+    /// Traffic from the cloud.
+    pub network: Money,
+}
+
+// === impl Cost ===
+
+impl Cost {
+    /// All terms, an hour.
+    pub fn total(&self) -> Money {
+        let edges: f64 = self.edges.iter().map(|edge| edge.replicas.as_f64() + edge.network.as_f64()).sum();
+        Money::nearest(self.cloud.as_f64() + edges)
+    }
+}
+
+/// U(i,a) = c_i·R(i,a). Use follows requests: what leaves one area arrives in another.
+pub(super) fn cpu_cores(problem: &Problem, rates: &Grid<f64>) -> Grid<f64> {
+    let mut use_ = Grid::new(problem.services_len(), problem.edges_len());
+    for (service, value) in problem.services() {
+        for area in problem.areas() {
+            use_.set(service, area, value.cpu_per_request.as_f64() * rates.get(service, area));
+        }
+    }
+    use_
+}
+
+/// Replicas of every instance; 0 where a service is not placed and nothing is routed.
+pub(super) fn replicas(problem: &Problem, placement: &DensePlacement, cpu_cores: &Grid<f64>) -> Grid<u32> {
+    let mut replicas = Grid::new(problem.services_len(), problem.edges_len());
+    for (service, _) in problem.services() {
+        for area in problem.areas().filter(|area| placement.runs(service, *area)) {
+            if let Some(site) = problem.site(service, area) {
+                replicas.set(service, area, of_site(site, cpu_cores.get(service, area)));
+            }
+        }
+    }
+    replicas
+}
+
+/// max(⌈U / (threshold · request)⌉, minimum): what an autoscaler on CPU settles at. Without a CPU request there is
+/// nothing to compare the use with: the minimum.
+fn of_site(site: &Site, cpu_cores: f64) -> u32 {
+    let one = site.threshold.as_f64() * site.cpu_request.as_f64();
+    if one <= 0.0 {
+        return site.min_replicas;
+    }
+    whole((cpu_cores / one - ROUNDING).ceil()).max(site.min_replicas)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and no application has 2^32 replicas"
+)]
+fn whole(value: f64) -> u32 {
+    value as u32
+}
+
+/// Traffic that a link carries, bit/s: no more than its bandwidth.
+pub(super) fn used_bps(traffic_bps: f64, edge: &Edge) -> f64 {
+    edge.bandwidth.map_or(traffic_bps, |bandwidth| traffic_bps.min(bandwidth.as_f64()))
+}
+
+pub(super) fn cost(problem: &Problem, replicas: &Grid<u32>, used_bps: &[f64]) -> Cost {
+    let edges = problem.edges().zip(used_bps).map(|((edge, value), used)| EdgeCost {
+        replicas: replicas_cost(problem, replicas, AreaIx::Edge(edge)),
+        network: network_cost(*used, value),
+    });
+    Cost { cloud: replicas_cost(problem, replicas, AreaIx::Cloud), edges: edges.collect() }
+}
+
+/// Σ_i replicas(i,a)·(CPU price·CPU request + memory price·memory request).
+fn replicas_cost(problem: &Problem, replicas: &Grid<u32>, area: AreaIx) -> Money {
+    let sum: f64 = problem
+        .services()
+        .map(|(service, _)| f64::from(replicas.get(service, area)) * replica_price(problem, service, area))
+        .sum();
+    Money::nearest(sum)
+}
+
+/// Price of one replica of a service in an area for an hour.
+fn replica_price(problem: &Problem, service: ServiceIx, area: AreaIx) -> f64 {
+    let (Some(site), Some(area)) = (problem.site(service, area), problem.area(area)) else { return 0.0 };
+    area.prices.cpu_core_hour.as_f64() * site.cpu_request.as_f64()
+        + area.prices.memory_gb_hour.as_f64() * site.memory_request.as_f64()
+}
+
+/// Price of a GB · bit/s used · 3600 s / 8 bit / 1e9.
+fn network_cost(used_bps: f64, edge: &Edge) -> Money {
+    Money::nearest(edge.traffic_gb.as_f64() * used_bps * 3600.0 / 8.0 / 1e9)
+}

@@ -1,0 +1,167 @@
+//! The routing matrix, and what istiod would refuse.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::cluster::{Placement, RoutingPlan, Weights};
+use crate::ids::{AreaName, ServiceName};
+use crate::model::Standby;
+
+/// Weights that istiod would refuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WeightsError {
+    /// Not from 1 to 100.
+    OutOfRange {
+        /// Of which area.
+        area: AreaName,
+        /// The weight.
+        weight: u32,
+    },
+    /// They do not sum to 100.
+    Sum(u64),
+    /// A caller in the cloud, or an edge for another edge's callers: not in the routing matrix.
+    NotOfTheMatrix {
+        /// Whose calls.
+        caller: AreaName,
+        /// Where they would go.
+        area: AreaName,
+    },
+}
+
+impl fmt::Display for WeightsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { area, weight: 0 } => write!(f, "the weight of {area} is 0: leave the area out"),
+            Self::OutOfRange { area, weight } => write!(f, "the weight of {area} is {weight}, not 1 to 100"),
+            Self::Sum(sum) => write!(f, "weights sum to {sum}, not 100"),
+            Self::NotOfTheMatrix { caller, area } => {
+                write!(f, "callers in {caller} may use the cloud and their own edge, not {area}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for WeightsError {}
+
+/// The routing at rest: for each service, every edge's callers and the cloud's.
+///
+/// ```
+/// use gma_core::cluster::Placement;
+/// use gma_core::model::Standby;
+/// use gma_core::routing::resting;
+///
+/// let placement = Placement::from([("edge".into(), ["cart".into()].into())]);
+/// let plan = resting(&["cart".into()], &placement, &"cloud".into(), Standby::Distribute(1));
+/// let rule = &plan.0[&"cart".into()];
+/// assert_eq!(rule[&"edge".into()], [("cloud".into(), 1), ("edge".into(), 99)].into());
+/// assert_eq!(rule[&"cloud".into()], [("cloud".into(), 100)].into());
+/// ```
+pub fn resting(
+    services: &[ServiceName],
+    placement: &Placement,
+    cloud: &AreaName,
+    standby: Standby,
+) -> RoutingPlan {
+    let standby = match standby {
+        Standby::Distribute(percent) => percent.min(100),
+        Standby::Failover => 0,
+    };
+    let to_cloud = || Weights::from([(cloud.clone(), 100)]);
+    let of_edge = |edge: &AreaName, placed: &BTreeSet<ServiceName>, service: &ServiceName| {
+        if !placed.contains(service) {
+            return to_cloud();
+        }
+        let weights = [(cloud.clone(), standby), (edge.clone(), 100 - standby)];
+        weights.into_iter().filter(|(_, weight)| *weight > 0).collect()
+    };
+    let rule = |service: &ServiceName| {
+        let edges = placement.iter().map(|(edge, placed)| (edge.clone(), of_edge(edge, placed, service)));
+        edges.chain([(cloud.clone(), to_cloud())]).collect()
+    };
+    RoutingPlan(services.iter().map(|service| (service.clone(), rule(service))).collect())
+}
+
+/// Whether istiod would accept the weights of one caller area.
+///
+/// # Errors
+/// What it would refuse.
+pub fn check_weights(weights: &Weights) -> Result<(), WeightsError> {
+    for (area, &weight) in weights {
+        if !(1..=100).contains(&weight) {
+            return Err(WeightsError::OutOfRange { area: area.clone(), weight });
+        }
+    }
+    match weights.values().map(|weight| u64::from(*weight)).sum() {
+        100 => Ok(()),
+        sum => Err(WeightsError::Sum(sum)),
+    }
+}
+
+/// Whether a whole plan is legal, and within the routing matrix: an edge's failure is survived by the cloud.
+///
+/// # Errors
+/// The first service and what is wrong with it.
+pub fn check_plan(plan: &RoutingPlan, cloud: &AreaName) -> Result<(), (ServiceName, WeightsError)> {
+    for (service, callers) in &plan.0 {
+        for (caller, weights) in callers {
+            check_weights(weights).map_err(|error| (service.clone(), error))?;
+            if let Some(area) = weights.keys().find(|area| *area != cloud && *area != caller) {
+                let error = WeightsError::NotOfTheMatrix { caller: caller.clone(), area: area.clone() };
+                return Err((service.clone(), error));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn refuses_what_istiod_refuses() {
+        let weights = |pairs: &[(&str, u32)]| -> Weights {
+            pairs.iter().map(|(area, weight)| (AreaName::from(*area), *weight)).collect()
+        };
+        assert!(check_weights(&weights(&[("cloud", 1), ("edge", 99)])).is_ok());
+        for (bad, text) in [
+            (weights(&[("cloud", 0), ("edge", 100)]), "leave the area out"),
+            (weights(&[("cloud", 101)]), "not 1 to 100"),
+            (weights(&[("cloud", 50), ("edge", 49)]), "99"),
+            (weights(&[]), "0"),
+        ] {
+            let error = check_weights(&bad).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_edges_instance_is_not_in_the_matrix() {
+        let rule = [("edge-1".into(), [("edge-2".into(), 100)].into())].into();
+        let plan = RoutingPlan([("cart".into(), rule)].into());
+        assert!(matches!(check_plan(&plan, &"cloud".into()), Err((_, WeightsError::NotOfTheMatrix { .. }))));
+    }
+
+    proptest! {
+        #[test]
+        fn resting_weights_are_legal(
+            placed in prop::collection::vec(prop::collection::btree_set(0..6_u32, 0..6), 1..4),
+            standby in prop_oneof![Just(Standby::Failover), (1..100_u32).prop_map(Standby::Distribute)],
+        ) {
+            let name = |service: u32| ServiceName::new(format!("s{service}"));
+            let services: Vec<_> = (0..6).map(name).collect();
+            let placement: Placement = placed
+                .into_iter()
+                .enumerate()
+                .map(|(edge, services)| (AreaName::new(format!("e{edge}")), services.into_iter().map(name).collect()))
+                .collect();
+            let plan = resting(&services, &placement, &"cloud".into(), standby);
+            prop_assert_eq!(check_plan(&plan, &"cloud".into()), Ok(()));
+            for callers in plan.0.values() {
+                prop_assert_eq!(callers.len(), placement.len() + 1);
+            }
+        }
+    }
+}
