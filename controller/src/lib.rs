@@ -1,1 +1,23 @@
-//! GMA.
+//! The controller: arguments, wiring, HTTP and the control loop around the pure crates.
+//!
+//! ```text
+//! filters --POST /v1/reports--> http --> gma-telemetry --Snapshot--+
+//!                                                                  v
+//!  platform --Cluster, Directory----------------> control loop --> gma-core::decide
+//!      ^                                                           |
+//!      +------------------------- effects <------------------------+
+//! ```
+//!
+//! Deciding is in `gma-core`, measuring in `gma-telemetry`; nothing here does either.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod control;
+pub mod http;
+pub mod metrics;
+pub mod planner;
+pub mod platform;
+pub mod run;
+pub mod shared;
+pub mod usage;

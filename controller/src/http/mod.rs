@@ -1,0 +1,69 @@
+//! What the controller serves: reports in, probes, metrics and the state out.
+
+mod exposition;
+mod reports;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use serde_json::json;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::shared::Shared;
+
+/// A slow client holds a handler no longer than this.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Every route, with limits on bodies and time.
+pub fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/reports", post(reports::take))
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/state", get(state))
+        .layer(RequestBodyLimitLayer::new(gma_telemetry::MAX_REPORT_BYTES))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            REQUEST_TIMEOUT,
+        ))
+        .layer(CatchPanicLayer::new())
+        .with_state(shared)
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    if shared.round().is_some() {
+        "ready\n".into_response()
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: the platform was not seen yet\n",
+        )
+            .into_response()
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    match exposition::encode(&shared) {
+        Ok(text) => (
+            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            text,
+        )
+            .into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics: {error}\n")).into_response(),
+    }
+}
+
+/// The last round, with the totals for accounting as they are now.
+async fn state(State(shared): State<Arc<Shared>>) -> Response {
+    let accounting = shared.telemetry().accounting();
+    let round = shared.round();
+    Json(json!({ "round": round, "accounting": accounting })).into_response()
+}

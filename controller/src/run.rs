@@ -1,0 +1,132 @@
+//! Wiring of `gma run`: logs, platform, server, control loop, shutdown.
+
+use std::future::IntoFuture as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gma_local::{Client, Topology, World};
+use gma_telemetry::Telemetry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::args::{Args, Command, LogArgs, LogFormat, RunArgs};
+use crate::control::ControlLoop;
+use crate::http;
+use crate::platform::local::LocalPlatform;
+use crate::shared::Shared;
+
+/// Requests that are open at the end have this long to finish.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs the command to its end.
+///
+/// # Errors
+/// What failed, where, and what to do.
+pub fn main(args: Args) -> anyhow::Result<()> {
+    let Command::Run(run_args) = args.command;
+    init_log(&run_args.log)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no async runtime could be started")?
+        .block_on(run(run_args))
+}
+
+fn init_log(args: &LogArgs) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_filter).with_context(|| {
+        format!(
+            "--log-filter `{}` is no filter, e.g. gma=debug,info",
+            args.log_filter
+        )
+    })?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Plain => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+async fn run(args: RunArgs) -> anyhow::Result<()> {
+    // The port is taken before anything starts, so that a second controller ends with nothing to undo.
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!(
+            "{} cannot be listened on: stop what uses it, or give another --listen",
+            args.listen
+        )
+    })?;
+    let address = listener.local_addr()?;
+    let topology = load_topology(args.local.as_deref(), address)?;
+    let edges = topology.areas.edges.iter().map(|edge| edge.name.clone());
+    let config = args
+        .objective
+        .to_config(topology.areas.cloud.name.clone(), edges)?;
+
+    let (world, client) = match &args.world {
+        Some(socket) => (None, Client::new(socket)),
+        None => {
+            let world = World::start(topology, None).await?;
+            let client = world.client();
+            (Some(world), client)
+        }
+    };
+
+    let shared = Arc::new(Shared::new(Telemetry::new(gma_telemetry::Config::default())));
+    let shutdown = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let server = axum::serve(listener, http::router(Arc::clone(&shared)))
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    tasks.spawn(async move { server.into_future().await.context("the HTTP server failed") });
+    let control = ControlLoop::new(Arc::clone(&shared), LocalPlatform::new(client), config);
+    tasks.spawn(control.run(shutdown.clone()));
+    info!(%address, "listening: /v1/reports /live /ready /metrics /api/v1/state");
+
+    let result = tokio::select! {
+        signal = end_signal() => signal.map(|name| info!(signal = name, "ending")),
+        Some(ended) = tasks.join_next() => {
+            ended.context("a task panicked").flatten().and_then(|()| anyhow::bail!("a task ended by itself"))
+        }
+    };
+    shutdown.cancel();
+    let drained = tokio::time::timeout(DRAIN, async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended.context("a task panicked").flatten() {
+                warn!(error = format!("{error:#}"), "failed while ending");
+            }
+        }
+    });
+    if drained.await.is_err() {
+        warn!(seconds = DRAIN.as_secs(), "gave up waiting for open requests");
+    }
+    if let Some(world) = world {
+        world.stop().await;
+    }
+    result
+}
+
+/// The filters report to this controller wherever it listens, whatever a file says.
+fn load_topology(path: Option<&Path>, controller: SocketAddr) -> anyhow::Result<Topology> {
+    let mut topology = match path {
+        Some(path) if !path.as_os_str().is_empty() => Topology::read(path)?,
+        _ => Topology::embedded(controller)?,
+    };
+    topology.controller.address = controller;
+    Ok(topology)
+}
+
+async fn end_signal() -> anyhow::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("no handler for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("no handler for SIGINT")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}

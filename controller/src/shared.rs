@@ -1,0 +1,53 @@
+//! What HTTP handlers and the control loop share.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use gma_core::ids::Timestamp;
+use gma_telemetry::Telemetry;
+use serde_json::Value;
+
+use crate::metrics::ControllerMetrics;
+
+/// State of the process.
+#[derive(Debug)]
+pub struct Shared {
+    started: Instant,
+    telemetry: Mutex<Telemetry>,
+    /// The last round of the control loop, as served at `/api/v1/state`; none before the first.
+    round: Mutex<Option<Value>>,
+    /// The controller's own metrics.
+    pub metrics: ControllerMetrics,
+}
+
+impl Shared {
+    /// Starts the process's clock.
+    pub fn new(telemetry: Telemetry) -> Self {
+        Self {
+            started: Instant::now(),
+            telemetry: Mutex::new(telemetry),
+            round: Mutex::new(None),
+            metrics: ControllerMetrics::default(),
+        }
+    }
+
+    /// Time since the start: the only clock that the core and the telemetry see.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_start(self.started.elapsed())
+    }
+
+    /// The telemetry. A panic elsewhere leaves it usable: each report is applied whole or not at all.
+    pub fn telemetry(&self) -> MutexGuard<'_, Telemetry> {
+        self.telemetry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last round, if there was one.
+    pub fn round(&self) -> Option<Value> {
+        self.round.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Publishes a round.
+    pub fn publish(&self, round: Value) {
+        *self.round.lock().unwrap_or_else(PoisonError::into_inner) = Some(round);
+    }
+}
