@@ -6,12 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::AreaName;
+use crate::routing::SECOND_STEP;
 use crate::snapshot::DelayStats;
-
-/// Weights of the frontier's steps after the first one, before the final weight.
-pub(super) const SECOND_STEP: u32 = 50;
-/// Candidates for the first step of a ramp, percent.
-pub(super) const FIRST_STEPS: [u32; 4] = [1, 5, 10, 25];
 
 /// The statistic of the user delay that the band is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::Duration;
 
-use super::config::{Mode, Objective, SECOND_STEP};
+use super::config::{Mode, Objective};
 use super::evidence::{self, Reading};
 use super::phase::{EdgeState, Phase};
 use super::plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
@@ -12,6 +12,7 @@ use super::progress::{Advance, Pace, Progress, Turn};
 use super::reason::{Cause, HoldReason};
 use super::{Effect, Ledger, routes, verify};
 use crate::ids::{AreaName, ServiceName, Timestamp};
+use crate::routing::SECOND_STEP;
 
 /// Two instance failures closer than this are a failing edge, and offloads there back off.
 const CRASHES_APART: Duration = Duration::from_secs(600);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Effect;
-use super::config::{Config, SECOND_STEP};
+use super::config::Config;
 use super::plan::Times;
 use super::ramp;
 use super::reason::Cause;
@@ -18,6 +18,7 @@ use super::routes;
 use super::stages::{Next, Shift, Stage, Start, drain, lower, raise, remove, start};
 use crate::cluster::{Cluster, RoutingPlan};
 use crate::ids::{AreaName, ServiceName, Timestamp};
+use crate::routing::SECOND_STEP;
 use crate::snapshot::Snapshot;
 
 /// How weights move.

@@ -10,14 +10,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{FIRST_STEPS, SECOND_STEP};
 use super::evidence::ratio;
 use super::reason::Cause;
 use crate::ids::{AreaName, ServiceName, Timestamp};
+use crate::routing::{SECOND_STEP, first_step};
 use crate::snapshot::{CallStats, Caller, Snapshot};
 
-/// Requests a second that the first step must bring to the new area.
-const FIRST_STEP_RPS: f64 = 5.0;
 /// Requests in the new area that end a step at once.
 const ENOUGH: f64 = 50.0;
 /// With this many it ends after `PATIENCE`.
@@ -126,16 +124,17 @@ pub(super) fn frontier(
 
 /// The smallest first step that brings enough requests to the new area.
 pub(super) fn first_weight(snapshot: &Snapshot, edge: &AreaName, services: &BTreeSet<ServiceName>) -> u32 {
-    let [.., largest] = FIRST_STEPS;
-    let requests: f64 = window(snapshot, edge, edge, services)
+    let tallies = window(snapshot, edge, edge, services);
+    let requests: f64 = tallies
         .values()
         .map(|tally| tally.new.requests + tally.old.requests)
         .sum();
-    let needed = FIRST_STEP_RPS * snapshot.window.as_secs_f64();
-    FIRST_STEPS
-        .into_iter()
-        .find(|weight| requests * f64::from(*weight) / 100.0 >= needed)
-        .unwrap_or(largest)
+    // An empty window has no rate: then the largest first step.
+    first_step(if snapshot.window.is_zero() {
+        0.0
+    } else {
+        requests / snapshot.window.as_secs_f64()
+    })
 }
 
 /// The weight after `weight`.
