@@ -1,1 +1,7 @@
-//! GMA.
+//! What the tests of the tiers above unit tests share. A tier is a prefix of the files in `tests/`.
+
+#![forbid(unsafe_code)]
+
+pub mod envoy;
+pub mod local;
+pub mod wasm_host;
