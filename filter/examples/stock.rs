@@ -31,13 +31,19 @@ impl Context for Stock {}
 
 impl HttpContext for Stock {
     fn on_log(&mut self) {
-        let Some(cluster) = self.get_property(vec!["xds", "cluster_name"]) else { return };
-        let Ok(cluster) = String::from_utf8(cluster) else { return };
+        let Some(cluster) = self.get_property(vec!["xds", "cluster_name"]) else {
+            return;
+        };
+        let Ok(cluster) = String::from_utf8(cluster) else {
+            return;
+        };
         let duration_us = self.number(vec!["request", "duration"]).unwrap_or(0) / 1000;
         let code = self.number(vec!["response", "code"]).unwrap_or(0);
         let size = self.number(vec!["response", "total_size"]).unwrap_or(0);
         let locality = match cluster.starts_with("outbound|") {
-            true => self.get_property(vec!["upstream", "locality"]).unwrap_or_default(),
+            true => self
+                .get_property(vec!["upstream", "locality"])
+                .unwrap_or_default(),
             false => Vec::new(),
         };
         SERIES.with_borrow_mut(|all| {

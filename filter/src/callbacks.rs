@@ -58,17 +58,31 @@ extern "C" fn on_configure(root: u32, size: usize) -> bool {
 }
 
 fn configure(vm: &mut Vm, host: &mut Host, root: u32, size: usize) {
-    let json = if size == 0 { None } else { host.buffer(BufferType::PluginConfiguration, size) };
+    let json = if size == 0 {
+        None
+    } else {
+        host.buffer(BufferType::PluginConfiguration, size)
+    };
     let json = json.unwrap_or_default().to_vec();
-    let session = Config::parse(&json).map_err(|error| error.to_string()).and_then(|config| {
-        let node = Node::read(host.node()).map_err(|error| error.to_string())?;
-        Ok(Session { root, config, config_hash: config_hash(&json), node })
-    });
+    let session = Config::parse(&json)
+        .map_err(|error| error.to_string())
+        .and_then(|config| {
+            let node = Node::read(host.node()).map_err(|error| error.to_string())?;
+            Ok(Session {
+                root,
+                config,
+                config_hash: config_hash(&json),
+                node,
+            })
+        });
     let now = host.now();
     match session {
         Ok(session) => {
             let cluster = &session.config.controller.cluster;
-            host.log(LogLevel::Info, &format!("{MODULE}: measures, reports to {cluster}"));
+            host.log(
+                LogLevel::Info,
+                &format!("{MODULE}: measures, reports to {cluster}"),
+            );
             vm.configure(session, now);
             let status = host.set_tick_period(TICK.as_millis() as u32);
             if status != Status::Ok as u32 {

@@ -21,8 +21,11 @@ struct Arena {
 // SAFETY: a proxy-wasm VM has one thread.
 unsafe impl Sync for Arena {}
 
-static ARENA: Arena =
-    Arena { buffer: UnsafeCell::new([0; BUFFER]), used: Cell::new(0), large: RefCell::new(Vec::new()) };
+static ARENA: Arena = Arena {
+    buffer: UnsafeCell::new([0; BUFFER]),
+    used: Cell::new(0),
+    large: RefCell::new(Vec::new()),
+};
 
 /// Frees what the host returned by earlier calls. The caller must hold none of it; `host::Host` sees to that.
 pub(crate) fn clear() {
@@ -49,7 +52,9 @@ pub(crate) fn allocate(size: usize) -> *mut u8 {
 
 fn large(size: usize) -> *mut u8 {
     let mut bytes = Vec::new();
-    let Ok(mut large) = ARENA.large.try_borrow_mut() else { return null_mut() };
+    let Ok(mut large) = ARENA.large.try_borrow_mut() else {
+        return null_mut();
+    };
     if bytes.try_reserve_exact(size).is_err() {
         return null_mut();
     }

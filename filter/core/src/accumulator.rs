@@ -67,7 +67,10 @@ impl Accumulator {
         match observation.measured {
             Measured::Long => self.long_count = self.long_count.checked_add(1).ok_or(Full)?,
             Measured::Cancelled => self.count = self.count.checked_add(1).ok_or(Full)?,
-            Measured::Answer { duration_us, response_bytes } => {
+            Measured::Answer {
+                duration_us,
+                response_bytes,
+            } => {
                 let count = self.count.checked_add(1).ok_or(Full)?;
                 self.record(duration_us)?;
                 self.count = count;
@@ -75,9 +78,16 @@ impl Accumulator {
                 self.response_bytes = self.response_bytes.saturating_add(response_bytes).min(MAX_SUM);
             }
         }
-        if let Some(Sample { request_bytes, attempts }) = observation.sample {
+        if let Some(Sample {
+            request_bytes,
+            attempts,
+        }) = observation.sample
+        {
             self.sampled = self.sampled.saturating_add(1);
-            self.sampled_request_bytes = self.sampled_request_bytes.saturating_add(request_bytes).min(MAX_SUM);
+            self.sampled_request_bytes = self
+                .sampled_request_bytes
+                .saturating_add(request_bytes)
+                .min(MAX_SUM);
             self.sampled_attempts = self.sampled_attempts.saturating_add(attempts).min(MAX_SUM);
         }
         Ok(())
@@ -88,7 +98,11 @@ impl Accumulator {
         if self.histogram.is_none() {
             self.histogram = Some(Histogram::new(DIGITS).map_err(|_| Full)?);
         }
-        self.histogram.as_mut().ok_or(Full)?.record(duration_us).map_err(|_| Full)
+        self.histogram
+            .as_mut()
+            .ok_or(Full)?
+            .record(duration_us)
+            .map_err(|_| Full)
     }
 
     /// The window as a series; empty afterwards. The histogram keeps its memory.
@@ -110,7 +124,10 @@ impl Accumulator {
             sampled_request_bytes: self.sampled_request_bytes,
             sampled_attempts: self.sampled_attempts,
         };
-        *self = Self { histogram: self.histogram.take(), ..Self::default() };
+        *self = Self {
+            histogram: self.histogram.take(),
+            ..Self::default()
+        };
         series
     }
 }
@@ -144,11 +161,20 @@ mod tests {
     use super::*;
 
     fn answer(duration_us: u64) -> Observation {
-        Observation { measured: Measured::Answer { duration_us, response_bytes: 10 }, sample: None }
+        Observation {
+            measured: Measured::Answer {
+                duration_us,
+                response_bytes: 10,
+            },
+            sample: None,
+        }
     }
 
     fn key(outcome: Outcome) -> v1::Key {
-        v1::Key { outcome: outcome.into(), ..v1::Key::default() }
+        v1::Key {
+            outcome: outcome.into(),
+            ..v1::Key::default()
+        }
     }
 
     proptest! {
@@ -176,21 +202,38 @@ mod tests {
         let mut accumulator = Accumulator::default();
         let mut totals = Totals::default();
         for measured in [Measured::Long, Measured::Cancelled] {
-            let observation = Observation { measured, sample: None };
+            let observation = Observation {
+                measured,
+                sample: None,
+            };
             accumulator.add(&observation).unwrap();
             totals.add(&observation);
         }
         let series = accumulator.take(&key(Outcome::Cancelled));
         assert_eq!((series.count, series.long_count, series.sum_us), (1, 1, 0));
         assert!(series.histogram.is_empty());
-        assert_eq!(totals, Totals { count: 1, long_count: 1, sum_us: 0 });
+        assert_eq!(
+            totals,
+            Totals {
+                count: 1,
+                long_count: 1,
+                sum_us: 0
+            }
+        );
     }
 
     #[test]
     fn a_full_counter_says_so() {
-        let mut accumulator = Accumulator { count: u32::MAX, long_count: u32::MAX, ..Accumulator::default() };
+        let mut accumulator = Accumulator {
+            count: u32::MAX,
+            long_count: u32::MAX,
+            ..Accumulator::default()
+        };
         assert_eq!(accumulator.add(&answer(1)), Err(Full));
-        let long = Observation { measured: Measured::Long, sample: None };
+        let long = Observation {
+            measured: Measured::Long,
+            sample: None,
+        };
         assert_eq!(accumulator.add(&long), Err(Full));
         assert_eq!(accumulator.count, u32::MAX);
     }
@@ -202,6 +245,9 @@ mod tests {
             accumulator.add(&answer(histogram::lowest_us(bucket))).unwrap();
         }
         let series = accumulator.take(&key(Outcome::Ok));
-        assert_eq!(series.histogram.len(), HEADER_BYTES + histogram::bucket_of(HIGHEST_US) + 1);
+        assert_eq!(
+            series.histogram.len(),
+            HEADER_BYTES + histogram::bucket_of(HIGHEST_US) + 1
+        );
     }
 }

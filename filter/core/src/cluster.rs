@@ -28,13 +28,23 @@ impl ClusterName {
     pub fn parse(name: &[u8]) -> Option<Self> {
         let name = str::from_utf8(name).ok()?;
         let mut parts = name.splitn(4, '|');
-        let (direction, port) = (parts.next()?, parts.next()?.parse().ok().filter(|port| *port != 0)?);
+        let (direction, port) = (
+            parts.next()?,
+            parts.next()?.parse().ok().filter(|port| *port != 0)?,
+        );
         let (subset, service) = (parts.next()?, parts.next()?);
         match direction {
             // Releases before 1.8 named the port and the host here: the port number says enough.
             "inbound" => Some(Self::Inbound { port }),
-            "outbound" if is_name(service, MAX_SERVICE_BYTES) && (subset.is_empty() || is_name(subset, MAX_SUBSET_BYTES)) => {
-                Some(Self::Outbound { port, subset: subset.to_owned(), service: service.to_owned() })
+            "outbound"
+                if is_name(service, MAX_SERVICE_BYTES)
+                    && (subset.is_empty() || is_name(subset, MAX_SUBSET_BYTES)) =>
+            {
+                Some(Self::Outbound {
+                    port,
+                    subset: subset.to_owned(),
+                    service: service.to_owned(),
+                })
             }
             _ => None,
         }
@@ -51,15 +61,28 @@ mod tests {
     use super::*;
 
     fn outbound(port: u16, subset: &str, service: &str) -> Option<ClusterName> {
-        Some(ClusterName::Outbound { port, subset: subset.to_owned(), service: service.to_owned() })
+        Some(ClusterName::Outbound {
+            port,
+            subset: subset.to_owned(),
+            service: service.to_owned(),
+        })
     }
 
     #[test]
     fn reads_istios_names() {
         let cart = "cart.shop.svc.cluster.local";
-        assert_eq!(ClusterName::parse(b"outbound|80||cart.shop.svc.cluster.local"), outbound(80, "", cart));
-        assert_eq!(ClusterName::parse(b"outbound|9080|v1|cart.shop.svc.cluster.local"), outbound(9080, "v1", cart));
-        assert_eq!(ClusterName::parse(b"inbound|8080||"), Some(ClusterName::Inbound { port: 8080 }));
+        assert_eq!(
+            ClusterName::parse(b"outbound|80||cart.shop.svc.cluster.local"),
+            outbound(80, "", cart)
+        );
+        assert_eq!(
+            ClusterName::parse(b"outbound|9080|v1|cart.shop.svc.cluster.local"),
+            outbound(9080, "v1", cart)
+        );
+        assert_eq!(
+            ClusterName::parse(b"inbound|8080||"),
+            Some(ClusterName::Inbound { port: 8080 })
+        );
         assert_eq!(
             ClusterName::parse(b"inbound|8080|http|cart.shop.svc.cluster.local"),
             Some(ClusterName::Inbound { port: 8080 })
@@ -70,8 +93,19 @@ mod tests {
     fn leaves_other_names_alone() {
         let long = format!("outbound|80||{}", "a".repeat(MAX_SERVICE_BYTES + 1));
         let names = [
-            "", "PassthroughCluster", "xds-grpc", "outbound|80||", "outbound|80|v1", "outbound|x||a.b", "outbound|65536||a.b", "outbound|0||a.b",
-            "outbound|80||a b", "outbound|80||a|b", "inbound|8080", "sideways|80||a.b", long.as_str(),
+            "",
+            "PassthroughCluster",
+            "xds-grpc",
+            "outbound|80||",
+            "outbound|80|v1",
+            "outbound|x||a.b",
+            "outbound|65536||a.b",
+            "outbound|0||a.b",
+            "outbound|80||a b",
+            "outbound|80||a|b",
+            "inbound|8080",
+            "sideways|80||a.b",
+            long.as_str(),
         ];
         for name in names {
             assert_eq!(ClusterName::parse(name.as_bytes()), None, "{name}");

@@ -140,9 +140,15 @@ impl Controller {
         let help = "the name of the controller's cluster in Envoy, e.g. \
                     outbound|8080||gma.gma-system.svc.cluster.local";
         here.need("cluster", help)?;
-        let cluster = here.text("cluster", is_visible, "visible ASCII without spaces")?.unwrap_or_default();
+        let cluster = here
+            .text("cluster", is_visible, "visible ASCII without spaces")?
+            .unwrap_or_default();
         let authority = here.text("authority", is_visible, "visible ASCII without spaces")?;
-        let path = here.text("path", |text| text.starts_with('/') && is_visible(text), "a path, from its /")?;
+        let path = here.text(
+            "path",
+            |text| text.starts_with('/') && is_visible(text),
+            "a path, from its /",
+        )?;
         Ok(Self {
             authority: authority.unwrap_or_else(|| host_of(&cluster).to_owned()),
             path: path.unwrap_or_else(|| PATH.to_owned()),
@@ -154,7 +160,11 @@ impl Controller {
 
 /// The host in `outbound|80||host`; a name of another form as it is.
 fn host_of(cluster: &str) -> &str {
-    cluster.rsplit('|').next().filter(|host| !host.is_empty()).unwrap_or(cluster)
+    cluster
+        .rsplit('|')
+        .next()
+        .filter(|host| !host.is_empty())
+        .unwrap_or(cluster)
 }
 
 fn is_visible(text: &str) -> bool {
@@ -171,21 +181,34 @@ impl<'a> Section<'a> {
     fn new(path: &'static str, value: &'a Value, known: &[&str]) -> Result<Self, ConfigError> {
         let Value::Object(keys) = value else {
             let key = if path.is_empty() { "(the whole)" } else { path };
-            return Err(ConfigError::Kind { key: key.to_owned(), expected: "an object" });
+            return Err(ConfigError::Kind {
+                key: key.to_owned(),
+                expected: "an object",
+            });
         };
         let here = Self { path, keys };
         match keys.keys().find(|key| !known.contains(&key.as_str())) {
-            Some(key) => Err(ConfigError::Unknown { key: here.full(key), known: known.join(", ") }),
+            Some(key) => Err(ConfigError::Unknown {
+                key: here.full(key),
+                known: known.join(", "),
+            }),
             None => Ok(here),
         }
     }
 
     fn full(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     fn need(&self, key: &str, help: &'static str) -> Result<&'a Value, ConfigError> {
-        self.keys.get(key).ok_or_else(|| ConfigError::Missing { key: self.full(key), help })
+        self.keys.get(key).ok_or_else(|| ConfigError::Missing {
+            key: self.full(key),
+            help,
+        })
     }
 
     fn text(
@@ -199,9 +222,16 @@ impl<'a> Section<'a> {
             Some(Value::String(text)) if is_good(text) => Ok(Some(text.clone())),
             Some(Value::String(text)) => {
                 let found = text.chars().take(64).collect();
-                Err(ConfigError::Text { key: self.full(key), found, expected })
+                Err(ConfigError::Text {
+                    key: self.full(key),
+                    found,
+                    expected,
+                })
             }
-            Some(_) => Err(ConfigError::Kind { key: self.full(key), expected: "a string" }),
+            Some(_) => Err(ConfigError::Kind {
+                key: self.full(key),
+                expected: "a string",
+            }),
         }
     }
 
@@ -215,7 +245,12 @@ impl<'a> Section<'a> {
             Some(found) if (least..=most).contains(&found) => Ok(Some(found)),
             found => {
                 let found = found.unwrap_or_default();
-                Err(ConfigError::Range { key: self.full(key), found, least, most })
+                Err(ConfigError::Range {
+                    key: self.full(key),
+                    found,
+                    least,
+                    most,
+                })
             }
         }
     }
@@ -243,16 +278,22 @@ mod tests {
 
     #[test]
     fn defaults_need_the_cluster_only() {
-        let config = Config::parse(br#"{"controller": {"cluster": "outbound|80||gma.ns.svc.cluster.local"}}"#).unwrap();
+        let config =
+            Config::parse(br#"{"controller": {"cluster": "outbound|80||gma.ns.svc.cluster.local"}}"#)
+                .unwrap();
         assert_eq!(config.controller.authority, "gma.ns.svc.cluster.local");
         assert_eq!(config.controller.path, "/v1/reports");
         assert_eq!(config.controller.timeout, Duration::from_secs(5));
-        assert_eq!((config.interval, config.heartbeat), (None, Duration::from_secs(30)));
+        assert_eq!(
+            (config.interval, config.heartbeat),
+            (None, Duration::from_secs(30))
+        );
     }
 
     #[test]
     fn every_key_is_read() {
-        let json = br#"{"controller": {"cluster": "gma", "authority": "a:1", "path": "/p", "timeout": "200ms"},
+        let json =
+            br#"{"controller": {"cluster": "gma", "authority": "a:1", "path": "/p", "timeout": "200ms"},
                         "interval": "1s", "heartbeat": "1m"}"#;
         let config = Config::parse(json).unwrap();
         assert_eq!(config.controller.authority, "a:1");
@@ -271,16 +312,46 @@ mod tests {
             ("[]", "`(the whole)` must be an object"),
             ("{}", "`controller` is missing"),
             (r#"{"controller": 1}"#, "`controller` must be an object"),
-            (r#"{"controller": {}}"#, "`controller.cluster` is missing: the name"),
-            (r#"{"controller": {"cluster": 1}}"#, "`controller.cluster` must be a string"),
-            (r#"{"controller": {"cluster": "a b"}}"#, "`controller.cluster` is \"a b\""),
-            (r#"{"controller": {"cluster": "a", "pth": "/"}}"#, "`controller.pth` is unknown: the keys here are authority"),
-            (r#"{"controller": {"cluster": "a", "path": "x"}}"#, "`controller.path` is \"x\""),
-            (r#"{"controller": {"cluster": "a", "timeout": "2h"}}"#, "`controller.timeout` is \"2h\""),
-            (r#"{"controller": {"cluster": "a"}, "interval": "2"}"#, "`interval` is \"2\": it must be a duration"),
-            (r#"{"controller": {"cluster": "a"}, "interval": "1ms"}"#, "`interval` is 1ms: it must be between 250ms and 30s"),
-            (r#"{"controller": {"cluster": "a"}, "Interval": "1s"}"#, "`Interval` is unknown"),
-            (r#"{"controller": {"cluster": "a"}, "heartbeat": "99999999999999999999s"}"#, "`heartbeat` is"),
+            (
+                r#"{"controller": {}}"#,
+                "`controller.cluster` is missing: the name",
+            ),
+            (
+                r#"{"controller": {"cluster": 1}}"#,
+                "`controller.cluster` must be a string",
+            ),
+            (
+                r#"{"controller": {"cluster": "a b"}}"#,
+                "`controller.cluster` is \"a b\"",
+            ),
+            (
+                r#"{"controller": {"cluster": "a", "pth": "/"}}"#,
+                "`controller.pth` is unknown: the keys here are authority",
+            ),
+            (
+                r#"{"controller": {"cluster": "a", "path": "x"}}"#,
+                "`controller.path` is \"x\"",
+            ),
+            (
+                r#"{"controller": {"cluster": "a", "timeout": "2h"}}"#,
+                "`controller.timeout` is \"2h\"",
+            ),
+            (
+                r#"{"controller": {"cluster": "a"}, "interval": "2"}"#,
+                "`interval` is \"2\": it must be a duration",
+            ),
+            (
+                r#"{"controller": {"cluster": "a"}, "interval": "1ms"}"#,
+                "`interval` is 1ms: it must be between 250ms and 30s",
+            ),
+            (
+                r#"{"controller": {"cluster": "a"}, "Interval": "1s"}"#,
+                "`Interval` is unknown",
+            ),
+            (
+                r#"{"controller": {"cluster": "a"}, "heartbeat": "99999999999999999999s"}"#,
+                "`heartbeat` is",
+            ),
         ];
         for (json, expected) in table {
             let found = error(json);

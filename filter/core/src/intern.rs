@@ -30,7 +30,12 @@ pub(crate) struct Table<T> {
 impl<T> Table<T> {
     pub(crate) fn new(capacity: u16) -> Self {
         let slots = (usize::from(capacity) * 2).next_power_of_two();
-        Self { slots: vec![EMPTY; slots].into_boxed_slice(), entries: Vec::new(), capacity, live: 0 }
+        Self {
+            slots: vec![EMPTY; slots].into_boxed_slice(),
+            entries: Vec::new(),
+            capacity,
+            live: 0,
+        }
     }
 
     pub(crate) fn is_crowded(&self) -> bool {
@@ -61,9 +66,17 @@ impl<T> Table<T> {
         if self.live >= self.capacity {
             return None;
         }
-        let entry = Entry { hash: hash(bytes), bytes: bytes.into(), value };
+        let entry = Entry {
+            hash: hash(bytes),
+            bytes: bytes.into(),
+            value,
+        };
         let hash = entry.hash;
-        let free = self.entries.iter().position(Option::is_none).unwrap_or(self.entries.len());
+        let free = self
+            .entries
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.entries.len());
         let ordinal = u16::try_from(free).ok()?;
         match self.entries.get_mut(free) {
             Some(place) => *place = Some(entry),
@@ -75,23 +88,37 @@ impl<T> Table<T> {
     }
 
     pub(crate) fn get(&self, ordinal: Ordinal) -> Option<&T> {
-        self.entries.get(usize::from(ordinal.0))?.as_ref().map(|entry| &entry.value)
+        self.entries
+            .get(usize::from(ordinal.0))?
+            .as_ref()
+            .map(|entry| &entry.value)
     }
 
     pub(crate) fn get_mut(&mut self, ordinal: Ordinal) -> Option<&mut T> {
-        self.entries.get_mut(usize::from(ordinal.0))?.as_mut().map(|entry| &mut entry.value)
+        self.entries
+            .get_mut(usize::from(ordinal.0))?
+            .as_mut()
+            .map(|entry| &mut entry.value)
     }
 
     /// Removes the entries that `keep` does not want.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(Ordinal, &T) -> bool) {
         for (place, ordinal) in self.entries.iter_mut().zip(0..) {
-            if place.as_ref().is_some_and(|entry| !keep(Ordinal(ordinal), &entry.value)) {
+            if place
+                .as_ref()
+                .is_some_and(|entry| !keep(Ordinal(ordinal), &entry.value))
+            {
                 *place = None;
                 self.live -= 1;
             }
         }
         self.slots.fill(EMPTY);
-        let hashes: Vec<_> = self.entries.iter().zip(0..).filter_map(|(e, at)| Some((e.as_ref()?.hash, at))).collect();
+        let hashes: Vec<_> = self
+            .entries
+            .iter()
+            .zip(0..)
+            .filter_map(|(e, at)| Some((e.as_ref()?.hash, at)))
+            .collect();
         for (hash, ordinal) in hashes {
             self.occupy(hash, ordinal);
         }
@@ -108,7 +135,6 @@ impl<T> Table<T> {
     }
 
     /// The high bits: a multiplication mixes upwards.
-    #[expect(clippy::cast_possible_truncation, reason = "masked to the number of slots, at most 2^16")]
     fn first_slot(&self, hash: u64) -> usize {
         (hash >> 32) as usize & (self.slots.len() - 1)
     }

@@ -120,12 +120,22 @@ impl Keys {
     pub(crate) fn route(&mut self, name: &[u8]) -> Option<Route> {
         if let Some(found) = self.clusters.find(name) {
             let direction = direction(&self.clusters.get(found)?.name);
-            return Some(Route { direction, cluster: Some(found) });
+            return Some(Route {
+                direction,
+                cluster: Some(found),
+            });
         }
         let parsed = ClusterName::parse(name)?;
         let direction = direction(&parsed);
-        let cluster = Cluster { name: parsed, grpc: GrpcProbe::default(), keys: Vec::new() };
-        Some(Route { direction, cluster: self.clusters.insert(name, cluster) })
+        let cluster = Cluster {
+            name: parsed,
+            grpc: GrpcProbe::default(),
+            keys: Vec::new(),
+        };
+        Some(Route {
+            direction,
+            cluster: self.clusters.insert(name, cluster),
+        })
     }
 
     /// Whether a 200 answer of this route is asked for its gRPC status.
@@ -162,7 +172,9 @@ impl Keys {
         outcome: Outcome,
         observation: &Observation,
     ) -> Result<(), Full> {
-        let key = self.key(route, destination, outcome).and_then(|at| self.keys.get_mut(at)?.as_mut());
+        let key = self
+            .key(route, destination, outcome)
+            .and_then(|at| self.keys.get_mut(at)?.as_mut());
         let key = key.ok_or(Full)?;
         key.window.add(observation)?;
         key.totals.add(observation);
@@ -176,7 +188,11 @@ impl Keys {
             Destination::Unknown => (None, false),
         };
         let is_same = |each: &&Shortcut| each.destination == place && each.outcome == outcome;
-        if let Some(cluster) = route.cluster.and_then(|at| self.clusters.get(at)).filter(|_| is_known) {
+        if let Some(cluster) = route
+            .cluster
+            .and_then(|at| self.clusters.get(at))
+            .filter(|_| is_known)
+        {
             if let Some(found) = cluster.keys.iter().find(is_same) {
                 return Some(found.key);
             }
@@ -185,12 +201,23 @@ impl Keys {
                 return self.insert(wire, route, place, outcome);
             }
         }
-        let same_side = self.overflow.iter().filter(|(direction, _)| *direction == route.direction);
+        let same_side = self
+            .overflow
+            .iter()
+            .filter(|(direction, _)| *direction == route.direction);
         if let Some(found) = same_side.map(|(_, shortcut)| shortcut).find(is_same) {
             return Some(found.key);
         }
         let wire = self.wire(None, route.direction, place, outcome);
-        self.insert(wire, Route { cluster: None, ..route }, place, outcome)
+        self.insert(
+            wire,
+            Route {
+                cluster: None,
+                ..route
+            },
+            place,
+            outcome,
+        )
     }
 
     /// The key on the wire; without a name, the overflow key.
@@ -202,7 +229,11 @@ impl Keys {
         outcome: Outcome,
     ) -> v1::Key {
         let (service, port, subset) = match name {
-            Some(ClusterName::Outbound { port, subset, service }) => (service.clone(), *port, subset.clone()),
+            Some(ClusterName::Outbound {
+                port,
+                subset,
+                service,
+            }) => (service.clone(), *port, subset.clone()),
             Some(ClusterName::Inbound { port }) => (String::new(), *port, String::new()),
             None => (String::new(), 0, String::new()),
         };
@@ -225,8 +256,16 @@ impl Keys {
         destination: Option<Ordinal>,
         outcome: Outcome,
     ) -> Option<usize> {
-        let free = self.keys.iter().position(Option::is_none).unwrap_or(self.keys.len());
-        let shortcut = Shortcut { destination, outcome, key: free };
+        let free = self
+            .keys
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.keys.len());
+        let shortcut = Shortcut {
+            destination,
+            outcome,
+            key: free,
+        };
         match route.cluster {
             Some(cluster) => {
                 self.clusters.get_mut(cluster)?.keys.push(shortcut);
@@ -235,7 +274,14 @@ impl Keys {
             None => self.overflow.push((route.direction, shortcut)),
         }
         let (window, totals) = (Accumulator::default(), Totals::default());
-        let key = Key { wire, cluster: route.cluster, destination, window, totals, sent: Sent::Never };
+        let key = Key {
+            wire,
+            cluster: route.cluster,
+            destination,
+            window,
+            totals,
+            sent: Sent::Never,
+        };
         match self.keys.get_mut(free) {
             Some(place) => *place = Some(key),
             None => self.keys.push(Some(key)),
@@ -250,7 +296,12 @@ impl Keys {
     /// Empties the present window: calls `put` with each series that has requests, which answers with the
     /// number of the report that the series went into.
     pub(crate) fn drain(&mut self, mut put: impl FnMut(v1::Series) -> u64) {
-        for key in self.keys.iter_mut().flatten().filter(|key| !key.window.is_empty()) {
+        for key in self
+            .keys
+            .iter_mut()
+            .flatten()
+            .filter(|key| !key.window.is_empty())
+        {
             key.sent = Sent::In(put(key.window.take(&key.wire)));
         }
     }
@@ -283,7 +334,9 @@ impl Keys {
     /// Evicts idle keys, and forgets names and localities without a key where their table gets full.
     pub(crate) fn sweep(&mut self, now: Timestamp) {
         for at in 0..self.keys.len() {
-            let Some(place) = self.keys.get_mut(at) else { continue };
+            let Some(place) = self.keys.get_mut(at) else {
+                continue;
+            };
             if let Some(key) = place.take_if(|key| key.is_idle(now)) {
                 self.retire(at, &key);
             }
@@ -292,7 +345,12 @@ impl Keys {
             self.clusters.retain(|_, cluster| !cluster.keys.is_empty());
         }
         if self.localities.is_crowded() {
-            let used: Vec<_> = self.keys.iter().flatten().filter_map(|key| key.destination).collect();
+            let used: Vec<_> = self
+                .keys
+                .iter()
+                .flatten()
+                .filter_map(|key| key.destination)
+                .collect();
             self.localities.retain(|at, _| used.contains(&at));
         }
     }

@@ -34,6 +34,7 @@ mod window;
 
 pub use cluster::ClusterName;
 pub use config::{Config, ConfigError, Controller, config_hash};
+pub use gma_report::{CONTENT_TYPE, limits::MAX_ACK_BYTES};
 pub use measure::{HostError, MAX_READS, Properties, Property};
 pub use node::{Node, NodeError, RawNode};
 pub use notice::{Cause, Notice};

@@ -10,12 +10,14 @@ use gma_report::v1::{Direction, Outcome, Reason};
 use crate::accumulator::{Measured, Observation, Sample};
 use crate::keys::{Destination, Keys, Route};
 use crate::outcome::{self, Verdict};
+use crate::time::Random;
 use crate::unmeasured::Unmeasured;
 
 /// Most reads for one request.
 pub const MAX_READS: u32 = 8;
 
-/// One request in so many is asked for its size and attempts.
+/// One request in so many is asked for its size and attempts, at random distances: load that repeats itself
+/// would meet a fixed one always in the same place.
 const SAMPLE_ONE_IN: u32 = 16;
 
 /// What the host knows of a finished request. The names are Envoy's attributes.
@@ -58,12 +60,13 @@ pub trait Properties {
 }
 
 /// Everything that was measured and not yet sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Measure {
     pub(crate) keys: Keys,
     pub(crate) unmeasured: Unmeasured,
-    /// Requests since the last sample.
-    unsampled: u32,
+    /// Requests until the next sample.
+    until_sample: u32,
+    random: Random,
     /// Whether something was counted since the last window.
     pub(crate) has_news: bool,
 }
@@ -71,6 +74,17 @@ pub(crate) struct Measure {
 // === impl Measure ===
 
 impl Measure {
+    pub(crate) fn new(seed: u64) -> Self {
+        let (keys, unmeasured) = (Keys::default(), Unmeasured::default());
+        Self {
+            keys,
+            unmeasured,
+            until_sample: SAMPLE_ONE_IN,
+            random: Random::new(seed),
+            has_news: false,
+        }
+    }
+
     /// Counts one finished request, in a series or as unmeasured.
     pub(crate) fn observe(&mut self, host: &mut impl Properties) {
         self.has_news = true;
@@ -98,7 +112,9 @@ impl Measure {
             Measured::Cancelled | Measured::Long => None,
         };
         let observation = Observation { measured, sample };
-        self.keys.add(route, destination, outcome, &observation).map_err(|_| Reason::CounterFull)
+        self.keys
+            .add(route, destination, outcome, &observation)
+            .map_err(|_| Reason::CounterFull)
     }
 
     fn outcome(
@@ -128,17 +144,20 @@ impl Measure {
 
     /// One request in 16 that leaves room for two reads more.
     fn sample(&mut self, host: &mut Reader<'_, impl Properties>) -> Result<Option<Sample>, Reason> {
-        self.unsampled += 1;
-        if self.unsampled < SAMPLE_ONE_IN || host.reads + 2 > MAX_READS {
+        self.until_sample = self.until_sample.saturating_sub(1);
+        if self.until_sample > 0 || host.reads + 2 > MAX_READS {
             return Ok(None);
         }
-        self.unsampled = 0;
+        // 1 to 31, so 16 in the mean.
+        self.until_sample = 1 + self.random.below(2 * SAMPLE_ONE_IN - 1);
         let request_bytes = host.integer(Property::RequestSize)?;
         let attempts = host.integer(Property::Attempts)?;
-        Ok(request_bytes.zip(attempts).map(|(request_bytes, attempts)| Sample {
-            request_bytes: request_bytes.unsigned_abs(),
-            attempts: attempts.unsigned_abs().min(MAX_ATTEMPTS),
-        }))
+        Ok(request_bytes
+            .zip(attempts)
+            .map(|(request_bytes, attempts)| Sample {
+                request_bytes: request_bytes.unsigned_abs(),
+                attempts: attempts.unsigned_abs().min(MAX_ATTEMPTS),
+            }))
     }
 }
 
@@ -157,7 +176,10 @@ fn measured(
         return Ok(Measured::Cancelled);
     }
     let response_bytes = host.integer(Property::ResponseSize)?.unwrap_or(0);
-    Ok(Measured::Answer { duration_us, response_bytes: u64::try_from(response_bytes).unwrap_or(0) })
+    Ok(Measured::Answer {
+        duration_us,
+        response_bytes: u64::try_from(response_bytes).unwrap_or(0),
+    })
 }
 
 /// Counts the reads of one request and turns the host's errors into reasons.
@@ -175,6 +197,13 @@ impl<P: Properties> Reader<'_, P> {
     /// Numbers are 8 bytes, little-endian.
     fn integer(&mut self, property: Property) -> Result<Option<i64>, Reason> {
         let bytes = self.bytes(property)?;
-        bytes.map(|bytes| bytes.try_into().map(i64::from_le_bytes).map_err(|_| Reason::HostError)).transpose()
+        bytes
+            .map(|bytes| {
+                bytes
+                    .try_into()
+                    .map(i64::from_le_bytes)
+                    .map_err(|_| Reason::HostError)
+            })
+            .transpose()
     }
 }

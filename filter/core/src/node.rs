@@ -49,7 +49,10 @@ impl Node {
     /// # Errors
     /// Where the id is missing, no text or too long.
     pub fn read(raw: RawNode) -> Result<Self, NodeError> {
-        let id = raw.id.and_then(|id| String::from_utf8(id).ok()).filter(|id| !id.is_empty());
+        let id = raw
+            .id
+            .and_then(|id| String::from_utf8(id).ok())
+            .filter(|id| !id.is_empty());
         let id = id.ok_or(NodeError::NoId)?;
         if id.len() > limits::MAX_NODE_ID_BYTES {
             return Err(NodeError::LongId(id.len()));
@@ -75,12 +78,16 @@ impl Node {
 pub(crate) fn locality(bytes: &[u8]) -> Option<v1::Locality> {
     let locality = v1::Locality::decode(bytes).ok()?;
     let parts = [&locality.region, &locality.zone, &locality.sub_zone];
-    parts.iter().all(|part| part.len() <= limits::MAX_LOCALITY_PART_BYTES).then_some(locality)
+    parts
+        .iter()
+        .all(|part| part.len() <= limits::MAX_LOCALITY_PART_BYTES)
+        .then_some(locality)
 }
 
 fn name(bytes: Option<Vec<u8>>) -> String {
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    text.filter(|text| text.len() <= limits::MAX_NAME_BYTES).unwrap_or_default()
+    text.filter(|text| text.len() <= limits::MAX_NAME_BYTES)
+        .unwrap_or_default()
 }
 
 /// Reads the ABI's form of a map: the number of pairs, their lengths (key, value), then each key and value
@@ -142,13 +149,19 @@ mod tests {
         assert_eq!(node.identity.labels.len(), 2);
         assert_eq!(node.identity.labels["app"], "gw");
         let locality = node.identity.locality.unwrap();
-        assert_eq!((locality.region.as_str(), locality.zone.as_str()), ("r1", "edge-1"));
+        assert_eq!(
+            (locality.region.as_str(), locality.zone.as_str()),
+            ("r1", "edge-1")
+        );
     }
 
     #[test]
     fn a_node_needs_an_id() {
         assert_eq!(Node::read(RawNode::default()), Err(NodeError::NoId));
-        let raw = RawNode { id: Some(vec![b'a'; 513]), ..RawNode::default() };
+        let raw = RawNode {
+            id: Some(vec![b'a'; 513]),
+            ..RawNode::default()
+        };
         assert_eq!(Node::read(raw), Err(NodeError::LongId(513)));
     }
 

@@ -43,10 +43,20 @@ pub enum Cause {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(cause) => write!(f, "the controller has no report of this proxy, counts are kept: {cause}"),
-            Self::Reachable { sends } => write!(f, "the controller answers again, after {sends} sends; no count is lost"),
+            Self::Unreachable(cause) => write!(
+                f,
+                "the controller has no report of this proxy, counts are kept: {cause}"
+            ),
+            Self::Reachable { sends } => write!(
+                f,
+                "the controller answers again, after {sends} sends; no count is lost"
+            ),
             Self::Refused { reason, requests } => {
-                write!(f, "the controller refused a report of {requests} requests: {}", reason.as_str_name())
+                write!(
+                    f,
+                    "the controller refused a report of {requests} requests: {}",
+                    reason.as_str_name()
+                )
             }
         }
     }

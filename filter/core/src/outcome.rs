@@ -38,13 +38,20 @@ pub(crate) fn of_code(code: Option<i64>) -> Verdict {
 
 /// The outcome of a 502, 503 or 504.
 pub(crate) fn of_flags(flags: i64) -> Outcome {
-    if flags & NOTHING_ANSWERED == 0 { Outcome::ServerError } else { Outcome::NoResponse }
+    if flags & NOTHING_ANSWERED == 0 {
+        Outcome::ServerError
+    } else {
+        Outcome::NoResponse
+    }
 }
 
 /// The outcome of a call whose gRPC status is known. A text that is no number is what gRPC itself makes
 /// of it: unknown, the server's error.
 pub(crate) fn of_grpc(status: &[u8]) -> Outcome {
-    match str::from_utf8(status).ok().and_then(|text| text.trim().parse().ok()) {
+    match str::from_utf8(status)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+    {
         Some(0) => Outcome::Ok,
         Some(code) if !GRPC_SERVER_ERRORS.contains(&code) => Outcome::ClientError,
         _ => Outcome::ServerError,
@@ -119,7 +126,11 @@ mod tests {
         assert_eq!(of_grpc(b"0"), Outcome::Ok);
         for status in 1..=16 {
             let server = [1, 2, 4, 8, 12, 13, 14, 15].contains(&status);
-            let expected = if server { Outcome::ServerError } else { Outcome::ClientError };
+            let expected = if server {
+                Outcome::ServerError
+            } else {
+                Outcome::ClientError
+            };
             assert_eq!(of_grpc(status.to_string().as_bytes()), expected, "{status}");
         }
         assert_eq!(of_grpc(b"x"), Outcome::ServerError);

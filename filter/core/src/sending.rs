@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::time::{Jitter, Timestamp};
+use crate::time::{Random, Timestamp};
 use crate::window::{Part, Parts};
 
 /// First wait before a report is sent again; each further one is twice as long.
@@ -38,9 +38,18 @@ pub(crate) enum Sending {
     #[default]
     Idle,
     /// To be sent at `at`, after `failures` sends in vain.
-    Ready { parts: Parts, at: Timestamp, failures: u32 },
+    Ready {
+        parts: Parts,
+        at: Timestamp,
+        failures: u32,
+    },
     /// Sent and not answered.
-    Flying { parts: Parts, call: Call, sent: Timestamp, failures: u32 },
+    Flying {
+        parts: Parts,
+        call: Call,
+        sent: Timestamp,
+        failures: u32,
+    },
 }
 
 // === impl Sending ===
@@ -48,7 +57,11 @@ pub(crate) enum Sending {
 impl Sending {
     /// Takes a frozen window.
     pub(crate) fn offer(parts: Parts, now: Timestamp) -> Self {
-        Self::Ready { parts, at: now, failures: 0 }
+        Self::Ready {
+            parts,
+            at: now,
+            failures: 0,
+        }
     }
 
     /// The part that is to be sent now.
@@ -62,17 +75,26 @@ impl Sending {
     /// The call of the due part was made.
     pub(crate) fn sent(self, call: Call, now: Timestamp) -> Self {
         match self {
-            Self::Ready { parts, failures, .. } => Self::Flying { parts, call, sent: now, failures },
+            Self::Ready { parts, failures, .. } => Self::Flying {
+                parts,
+                call,
+                sent: now,
+                failures,
+            },
             other => other,
         }
     }
 
     /// The send failed, or its answer was no ack, or the controller is busy for `at_least`.
-    pub(crate) fn failed(self, now: Timestamp, at_least: Duration, jitter: &mut Jitter) -> Self {
+    pub(crate) fn failed(self, now: Timestamp, at_least: Duration, random: &mut Random) -> Self {
         match self {
             Self::Ready { parts, failures, .. } | Self::Flying { parts, failures, .. } => {
-                let wait = back_off(failures, jitter).max(at_least);
-                Self::Ready { parts, at: now.after(wait), failures: failures.saturating_add(1) }
+                let wait = back_off(failures, random).max(at_least);
+                Self::Ready {
+                    parts,
+                    at: now.after(wait),
+                    failures: failures.saturating_add(1),
+                }
             }
             Self::Idle => Self::Idle,
         }
@@ -83,7 +105,9 @@ impl Sending {
         match self {
             Self::Ready { parts, .. } | Self::Flying { parts, .. } => {
                 let Parts { first, mut rest } = parts;
-                let next = rest.pop_front().map(|first| Self::offer(Parts { first, rest }, now));
+                let next = rest
+                    .pop_front()
+                    .map(|first| Self::offer(Parts { first, rest }, now));
                 (next.unwrap_or_default(), Some(first))
             }
             Self::Idle => (Self::Idle, None),
@@ -93,7 +117,11 @@ impl Sending {
     /// The root context that made a call is no more the one that answers: its report goes again at once.
     pub(crate) fn orphaned(self, now: Timestamp) -> Self {
         match self {
-            Self::Flying { parts, failures, .. } => Self::Ready { parts, at: now, failures },
+            Self::Flying { parts, failures, .. } => Self::Ready {
+                parts,
+                at: now,
+                failures,
+            },
             other => other,
         }
     }
@@ -113,9 +141,11 @@ impl Sending {
 }
 
 /// 0.5 s, 1 s, 2 s, 4 s, 8 s, 8 s …, each up to a quarter shorter, so that proxies spread.
-fn back_off(failures: u32, jitter: &mut Jitter) -> Duration {
-    let wait = FIRST_RETRY.saturating_mul(1 << failures.min(8)).min(LONGEST_RETRY);
-    wait - jitter.up_to(wait / 4)
+fn back_off(failures: u32, random: &mut Random) -> Duration {
+    let wait = FIRST_RETRY
+        .saturating_mul(1 << failures.min(8))
+        .min(LONGEST_RETRY);
+    wait - random.up_to(wait / 4)
 }
 
 #[cfg(test)]
@@ -124,12 +154,12 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_bound() {
-        let mut jitter = Jitter::new(7);
+        let mut random = Random::new(7);
         let expected = [500, 1000, 2000, 4000, 8000, 8000];
         for (failures, most) in (0..).zip(expected) {
-            let wait = back_off(failures, &mut jitter).as_millis();
+            let wait = back_off(failures, &mut random).as_millis();
             assert!((most * 3 / 4..=most).contains(&wait), "{failures}: {wait} ms");
         }
-        assert!(back_off(u32::MAX, &mut jitter) <= LONGEST_RETRY);
+        assert!(back_off(u32::MAX, &mut random) <= LONGEST_RETRY);
     }
 }

@@ -23,24 +23,38 @@ impl Timestamp {
     }
 }
 
-/// Pseudo-random numbers for jitter (xorshift64*): spreads proxies, protects nothing.
+/// Pseudo-random numbers (xorshift64*): they spread proxies and choose samples, and protect nothing.
 #[derive(Clone, Debug)]
-pub(crate) struct Jitter(u64);
+pub(crate) struct Random(u64);
 
-impl Jitter {
+impl Random {
     pub(crate) const fn new(seed: u64) -> Self {
         // Zero is the one state that xorshift never leaves.
         Self(if seed == 0 { 1 } else { seed })
     }
 
-    /// A duration in `[0, most]`, to the millisecond.
-    pub(crate) fn up_to(&mut self, most: Duration) -> Duration {
+    fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        let number = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
-        let span = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-        Duration::from_millis(number % span)
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32
+    }
+
+    /// A number below `bound`, which is not 0.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a remainder of division by 32 bits"
+    )]
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+        (self.next() % u64::from(bound.max(1))) as u32
+    }
+
+    /// A duration in `[0, most]`, to the millisecond.
+    pub(crate) fn up_to(&mut self, most: Duration) -> Duration {
+        let span = u64::try_from(most.as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
+        Duration::from_millis(self.next() % span)
     }
 }
 
@@ -59,8 +73,8 @@ mod tests {
     #[test]
     fn jitter_stays_inside_and_fills_its_range() {
         let most = Duration::from_millis(9);
-        let mut jitter = Jitter::new(0);
-        let drawn: std::collections::BTreeSet<_> = (0..1000).map(|_| jitter.up_to(most)).collect();
+        let mut random = Random::new(0);
+        let drawn: std::collections::BTreeSet<_> = (0..1000).map(|_| random.up_to(most)).collect();
         assert_eq!(drawn.len(), 10);
         assert!(drawn.iter().all(|each| *each <= most));
     }

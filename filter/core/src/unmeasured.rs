@@ -39,5 +39,11 @@ impl Unmeasured {
 
 /// The counts on the wire.
 pub(crate) fn wire(counts: &[(Reason, u64)]) -> Vec<v1::Unmeasured> {
-    counts.iter().map(|(reason, count)| v1::Unmeasured { reason: (*reason).into(), count: *count }).collect()
+    counts
+        .iter()
+        .map(|(reason, count)| v1::Unmeasured {
+            reason: (*reason).into(),
+            count: *count,
+        })
+        .collect()
 }

@@ -9,7 +9,7 @@ use crate::measure::{Measure, Properties};
 use crate::node::Node;
 use crate::notice::{Cause, Notice};
 use crate::sending::{Call, Sending};
-use crate::time::{Jitter, Timestamp};
+use crate::time::{Random, Timestamp};
 use crate::window::{self, Header};
 
 /// How often the host should call [`Vm::tick`]; the shortest pace that is kept.
@@ -55,7 +55,7 @@ pub struct Vm {
     pace: Option<Duration>,
     round_trip_us: Option<u32>,
     timing: Timing,
-    jitter: Jitter,
+    random: Random,
 }
 
 /// When what is due.
@@ -88,14 +88,14 @@ impl Vm {
             id: id.max(1),
             module,
             session: None,
-            measure: Measure::default(),
+            measure: Measure::new(id),
             sending: Sending::Idle,
             seq: 0,
             resync: true,
             pace: None,
             round_trip_us: None,
             timing: Timing::default(),
-            jitter: Jitter::new(id),
+            random: Random::new(id),
         }
     }
 
@@ -123,7 +123,7 @@ impl Vm {
         if is_first {
             self.timing.window_start = now;
             // A configuration reaches all proxies of a mesh at once: their first reports are spread.
-            self.timing.news = now.after(self.jitter.up_to(self.own_pace()));
+            self.timing.news = now.after(self.random.up_to(self.own_pace()));
             self.timing.heartbeat = self.timing.news;
         } else {
             self.plan(self.timing.window_start);
@@ -138,19 +138,36 @@ impl Vm {
 
     /// The configured pace, one tick short, so that counts do not get older than it while a tick is awaited.
     fn own_pace(&self) -> Duration {
-        let Some(session) = &self.session else { return SIDECAR_AGE };
-        let age = if session.node.is_gateway() { GATEWAY_AGE } else { SIDECAR_AGE };
-        session.config.interval.unwrap_or(age).saturating_sub(TICK).max(TICK)
+        let Some(session) = &self.session else {
+            return SIDECAR_AGE;
+        };
+        let age = if session.node.is_gateway() {
+            GATEWAY_AGE
+        } else {
+            SIDECAR_AGE
+        };
+        session
+            .config
+            .interval
+            .unwrap_or(age)
+            .saturating_sub(TICK)
+            .max(TICK)
     }
 
     /// Plans the window that began at `start`.
     fn plan(&mut self, start: Timestamp) {
-        let heartbeat = self.session.as_ref().map_or(Duration::MAX, |session| session.config.heartbeat);
+        let heartbeat = self
+            .session
+            .as_ref()
+            .map_or(Duration::MAX, |session| session.config.heartbeat);
         // Ticks come a little late each time: half a tick less keeps 0.5 s from becoming 0.75 s.
-        let pace = self.pace.unwrap_or_else(|| self.own_pace()).saturating_sub(TICK / 2);
+        let pace = self
+            .pace
+            .unwrap_or_else(|| self.own_pace())
+            .saturating_sub(TICK / 2);
         self.timing.window_start = start;
         self.timing.news = start.after(pace);
-        self.timing.heartbeat = start.after(heartbeat - self.jitter.up_to(heartbeat / 10));
+        self.timing.heartbeat = start.after(heartbeat - self.random.up_to(heartbeat / 10));
     }
 }
 
@@ -221,8 +238,21 @@ impl Vm {
 
     /// An answer came. One to a call that is not the one in flight is ignored.
     pub fn answered(&mut self, call: Call, answer: Answer<'_>, now: Timestamp) -> Option<Notice> {
-        let Sending::Flying { parts, call: flying, sent, failures } = &self.sending else { return None };
-        if *flying != call || self.session.as_ref().is_none_or(|session| session.root != call.root) {
+        let Sending::Flying {
+            parts,
+            call: flying,
+            sent,
+            failures,
+        } = &self.sending
+        else {
+            return None;
+        };
+        if *flying != call
+            || self
+                .session
+                .as_ref()
+                .is_none_or(|session| session.root != call.root)
+        {
             return None;
         }
         let (seq, sent, failures) = (parts.first.seq, *sent, *failures);
@@ -268,14 +298,17 @@ impl Vm {
                 }
                 // It may have carried what the controller asked for.
                 self.resync |= part.says_who;
-                Some(Notice::Refused { reason, requests: part.requests })
+                Some(Notice::Refused {
+                    reason,
+                    requests: part.requests,
+                })
             }
             _ => (failures >= TELL_AFTER).then_some(Notice::Reachable { sends: failures + 1 }),
         }
     }
 
     fn fail(&mut self, now: Timestamp, at_least: Duration) {
-        self.sending = std::mem::take(&mut self.sending).failed(now, at_least, &mut self.jitter);
+        self.sending = std::mem::take(&mut self.sending).failed(now, at_least, &mut self.random);
     }
 
     fn trouble(&self, cause: Cause) -> Option<Notice> {

@@ -51,7 +51,9 @@ fn run(input: &str, output: &str) -> Result<()> {
 
 fn link(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut config = ModuleConfig::new();
-    config.generate_name_section(false).generate_producers_section(false);
+    config
+        .generate_name_section(false)
+        .generate_producers_section(false);
     let mut module = config.parse(bytes)?;
     let kept = EXPORTS
         .iter()
@@ -76,7 +78,9 @@ fn link(bytes: &[u8]) -> Result<Vec<u8>> {
 
 fn find(module: &Module, name: &str) -> Result<ExportId> {
     let found = module.exports.iter().find(|export| export.name == name);
-    found.map(walrus::Export::id).with_context(|| format!("no export `{name}`: is this module gma-filter's?"))
+    found
+        .map(walrus::Export::id)
+        .with_context(|| format!("no export `{name}`: is this module gma-filter's?"))
 }
 
 /// What Envoy does not offer would make it refuse the module, and with it the traffic.
@@ -132,7 +136,10 @@ mod tests {
 
     #[test]
     fn a_missing_export_is_named() {
-        let names: Vec<_> = linked_names().into_iter().filter(|name| *name != "gma_on_log").collect();
+        let names: Vec<_> = linked_names()
+            .into_iter()
+            .filter(|name| *name != "gma_on_log")
+            .collect();
         let error = link(&module(&names)).unwrap_err().to_string();
         assert!(error.contains("no export `gma_on_log`"), "{error}");
     }
