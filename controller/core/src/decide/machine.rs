@@ -211,6 +211,8 @@ impl Machine<'_> {
         plan.planned = planned;
         plan.times.alarm = alarm;
         let plan = Box::new(plan);
+        // Complaints are about the plan under way.
+        (self.edge.complaint, self.edge.refused) = (None, None);
         self.turn.effects.push(Effect::Record {
             decision: plan.clone(),
         });
