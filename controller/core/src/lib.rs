@@ -5,8 +5,12 @@
 
 pub mod cluster;
 pub mod decide;
+#[doc(hidden)]
+pub mod example;
 pub mod ids;
+pub mod measured;
 pub mod model;
 pub mod routing;
 pub mod snapshot;
+pub mod strategy;
 pub mod units;

@@ -5,12 +5,19 @@
 //! - without traffic a call still takes its round trip and its transfer (the reference: no network delay at all);
 //! - `exact_cost_*` where an edge service that nobody calls had a replica by rounding.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::needless_range_loop,
+    reason = "a test: the recorded vectors are parallel, one entry a service"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use gma_core::model::{
-    Area, AreaIx, Call, DensePlacement, Edge, EdgeIx, Evaluation, Pin, Prices, Problem, Service, ServiceIx, Shares,
-    Site, Spec, Standby, evaluate,
+    Area, AreaIx, Call, DensePlacement, Edge, EdgeIx, Evaluation, Pin, Prices, Problem, Service, ServiceIx,
+    Shares, Site, Spec, Standby, evaluate,
 };
 use gma_core::units::{
     BitsPerSecond, Bytes, CallsPerRequest, CpuCores, CpuSeconds, Gigabytes, Micros, Money, Ratio, Rps,
@@ -88,7 +95,11 @@ impl Case {
         }
         let shares = Shares::resting(&problem, &placement);
         let result = evaluate(&problem, &placement, &shares);
-        Checked { problem, placement, result }
+        Checked {
+            problem,
+            placement,
+            result,
+        }
     }
 
     fn spec(&self, use_: &[f64]) -> Spec {
@@ -111,7 +122,9 @@ impl Case {
             edges: vec![Edge {
                 area: area("edge", "edge"),
                 rtt: Micros::try_new(self.rtt_s * 1e6).unwrap(),
-                bandwidth: self.bandwidth_bps.map(|bandwidth| BitsPerSecond::try_new(bandwidth).unwrap()),
+                bandwidth: self
+                    .bandwidth_bps
+                    .map(|bandwidth| BitsPerSecond::try_new(bandwidth).unwrap()),
                 traffic_gb: Money::try_new(traffic).unwrap(),
                 rate: Rps::try_new(self.lambda_rps).unwrap(),
                 user_calls: user_calls.map(|(_, j, f)| (ServiceIx(*j), calls(f))).collect(),
@@ -119,7 +132,11 @@ impl Case {
             }],
             services: (0..count).map(|i| self.service(i, use_)).collect(),
             calls: service_calls
-                .map(|(i, j, f)| Call { caller: ServiceIx(*i), callee: ServiceIx(*j), per_request: calls(f) })
+                .map(|(i, j, f)| Call {
+                    caller: ServiceIx(*i),
+                    callee: ServiceIx(*j),
+                    per_request: calls(f),
+                })
                 .collect(),
             standby: Standby::Failover,
         }
@@ -142,8 +159,12 @@ impl Case {
             overlap: Ratio::try_new(1.0).unwrap(),
             hop_local: Micros::ZERO,
             hop_remote: Micros::ZERO,
-            cpu_per_request: CpuSeconds::try_new(if rate > 0.0 && i != self.user() { cores / rate } else { 0.0 })
-                .unwrap(),
+            cpu_per_request: CpuSeconds::try_new(if rate > 0.0 && i != self.user() {
+                cores / rate
+            } else {
+                0.0
+            })
+            .unwrap(),
             pin: Pin::Free,
             // The reference: at least one in the cloud, none at the edge.
             sites: vec![site(i, 1), site(count + i, 0)],
@@ -160,9 +181,10 @@ impl Case {
             return recorded.delay_network_s;
         }
         let n = |service: u32| recorded.calls_per_request[self.n_services + service as usize];
-        let cut = self.fm_edges.iter().filter(|(i, j, _)| {
-            recorded.edge[*i as usize] == 1 && recorded.edge[*j as usize] == 0
-        });
+        let cut = self
+            .fm_edges
+            .iter()
+            .filter(|(i, j, _)| recorded.edge[*i as usize] == 1 && recorded.edge[*j as usize] == 0);
         cut.map(|(i, j, f)| {
             let bits = 8.0 * self.response_bytes[*j as usize];
             n(*i) * f * (self.rtt_s + self.bandwidth_bps.map_or(0.0, |bandwidth| bits / bandwidth))
@@ -172,7 +194,9 @@ impl Case {
 
     /// Services without calls, whose replicas the reference loses, and what their minimum costs.
     fn uncalled(&self) -> Vec<usize> {
-        (0..self.user()).filter(|service| self.calls_service_level[*service] == 0.0).collect()
+        (0..self.user())
+            .filter(|service| self.calls_service_level[*service] == 0.0)
+            .collect()
     }
 
     fn replica_price(&self, service: usize) -> f64 {
@@ -192,18 +216,33 @@ fn close(what: &str, ours: f64, theirs: f64) {
 /// Where nothing arrives, ours is exactly 0; the reference's elimination leaves residues there, of 1e-12 of the `whole`.
 fn close_of(what: &str, ours: f64, theirs: f64, whole: f64) {
     let allowed = TOLERANCE * if ours == 0.0 { whole } else { theirs.abs() };
-    assert!((ours - theirs).abs() <= allowed, "{what}: ours {ours:e}, recorded {theirs:e}");
+    assert!(
+        (ours - theirs).abs() <= allowed,
+        "{what}: ours {ours:e}, recorded {theirs:e}"
+    );
 }
 
 fn check(file: &str, case: &Case, number: usize, recorded: &Recorded) {
     let at = |what: &str| format!("{file} placement {number} {what}");
-    let Checked { problem, placement, result } = case.evaluate(&recorded.edge, &case.cpu_usage_cores);
+    let Checked {
+        problem,
+        placement,
+        result,
+    } = case.evaluate(&recorded.edge, &case.cpu_usage_cores);
     let memory = case.evaluate(&recorded.edge, &case.mem_usage).result;
     let edge = &result.edges[0];
     let network = case.network_delay_s(recorded);
-    close(&at("internal"), edge.internal.as_f64() / 1e6, recorded.delay_internal_s);
+    close(
+        &at("internal"),
+        edge.internal.as_f64() / 1e6,
+        recorded.delay_internal_s,
+    );
     close(&at("network"), edge.network.as_f64() / 1e6, network);
-    let total = if case.lambda_rps > 0.0 { recorded.delay_total_s } else { recorded.delay_internal_s + network };
+    let total = if case.lambda_rps > 0.0 {
+        recorded.delay_total_s
+    } else {
+        recorded.delay_internal_s + network
+    };
     close(&at("delay"), edge.delay.as_f64() / 1e6, total);
     close(&at("utilisation"), edge.utilisation.as_f64(), recorded.rho_ce);
 
@@ -213,15 +252,29 @@ fn check(file: &str, case: &Case, number: usize, recorded: &Recorded) {
             let cell = half * case.n_services + service;
             let at = |what: &str| at(&format!("{what} of {service} in half {half}"));
             let calls = edge.calls.get(ix(service), area);
-            close_of(&at("calls"), calls, recorded.calls_per_request[cell], case.calls_service_level[service]);
+            close_of(
+                &at("calls"),
+                calls,
+                recorded.calls_per_request[cell],
+                case.calls_service_level[service],
+            );
             // NaN, recorded as null, where nobody calls.
-            assert_eq!(recorded.cpu_usage_cores[cell].is_none(), uncalled.contains(&service), "{file}");
+            assert_eq!(
+                recorded.cpu_usage_cores[cell].is_none(),
+                uncalled.contains(&service),
+                "{file}"
+            );
             let cores = recorded.cpu_usage_cores[cell].unwrap_or(0.0);
             let whole = case.cpu_usage_cores[service] + case.cpu_usage_cores[case.n_services + service];
             close_of(&at("cpu"), result.cpu_cores.get(ix(service), area), cores, whole);
             let used = recorded.mem_usage[cell].unwrap_or(0.0);
             let whole = case.mem_usage[service] + case.mem_usage[case.n_services + service];
-            close_of(&at("memory"), memory.cpu_cores.get(ix(service), area), used, whole);
+            close_of(
+                &at("memory"),
+                memory.cpu_cores.get(ix(service), area),
+                used,
+                whole,
+            );
         }
         let minimum = u32::from(uncalled.contains(&service));
         assert_eq!(
@@ -230,10 +283,17 @@ fn check(file: &str, case: &Case, number: usize, recorded: &Recorded) {
             "{}",
             at("replicas in the cloud")
         );
-        let phantom = recorded.phantom_replicas_edge.as_ref().is_some_and(|all| all.contains(&service));
+        let phantom = recorded
+            .phantom_replicas_edge
+            .as_ref()
+            .is_some_and(|all| all.contains(&service));
         assert_eq!(
             result.replicas.get(ix(service), AreaIx::Edge(EdgeIx(0))),
-            if phantom { 0 } else { recorded.replicas_edge[service] },
+            if phantom {
+                0
+            } else {
+                recorded.replicas_edge[service]
+            },
             "{}",
             at("replicas at the edge")
         );
@@ -241,11 +301,22 @@ fn check(file: &str, case: &Case, number: usize, recorded: &Recorded) {
     let added: f64 = uncalled.iter().map(|service| case.replica_price(*service)).sum();
     let (cost, theirs) = (&result.cost, recorded);
     close(&at("cloud cost"), cost.cloud.as_f64(), theirs.cost_cloud + added);
-    close(&at("edge cost"), cost.edges[0].replicas.as_f64(), theirs.exact_cost_edge.unwrap_or(theirs.cost_edge));
-    close(&at("network cost"), cost.edges[0].network.as_f64(), theirs.cost_network);
+    close(
+        &at("edge cost"),
+        cost.edges[0].replicas.as_f64(),
+        theirs.exact_cost_edge.unwrap_or(theirs.cost_edge),
+    );
+    close(
+        &at("network cost"),
+        cost.edges[0].network.as_f64(),
+        theirs.cost_network,
+    );
     let total = theirs.exact_cost_total.unwrap_or(theirs.cost_total) + added;
     close(&at("cost"), cost.total().as_f64(), total);
-    assert_eq!(DensePlacement::from_names(&problem, &placement.to_names(&problem)), placement);
+    assert_eq!(
+        DensePlacement::from_names(&problem, &placement.to_names(&problem)),
+        placement
+    );
 }
 
 fn check_shift(file: &str, case: &Case) {
@@ -261,7 +332,12 @@ fn check_shift(file: &str, case: &Case) {
                 let theirs = to[half * case.n_services + service].unwrap_or(0.0);
                 let ours = result.cpu_cores.get(ix(service), area);
                 let whole = from[service] + from[case.n_services + service];
-                close_of(&format!("{file} shift of {what} of {service}"), ours, theirs, whole);
+                close_of(
+                    &format!("{file} shift of {what} of {service}"),
+                    ours,
+                    theirs,
+                    whole,
+                );
             }
         }
     }
@@ -270,8 +346,14 @@ fn check_shift(file: &str, case: &Case) {
 #[test]
 fn every_recorded_evaluation_is_met() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("eval_")));
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("eval_"))
+    });
     files.sort();
     let mut placements = 0;
     for path in &files {

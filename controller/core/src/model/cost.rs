@@ -34,7 +34,11 @@ pub struct EdgeCost {
 impl Cost {
     /// All terms, an hour.
     pub fn total(&self) -> Money {
-        let edges: f64 = self.edges.iter().map(|edge| edge.replicas.as_f64() + edge.network.as_f64()).sum();
+        let edges: f64 = self
+            .edges
+            .iter()
+            .map(|edge| edge.replicas.as_f64() + edge.network.as_f64())
+            .sum();
         Money::nearest(self.cloud.as_f64() + edges)
     }
 }
@@ -44,7 +48,11 @@ pub(super) fn cpu_cores(problem: &Problem, rates: &Grid<f64>) -> Grid<f64> {
     let mut use_ = Grid::new(problem.services_len(), problem.edges_len());
     for (service, value) in problem.services() {
         for area in problem.areas() {
-            use_.set(service, area, value.cpu_per_request.as_f64() * rates.get(service, area));
+            use_.set(
+                service,
+                area,
+                value.cpu_per_request.as_f64() * rates.get(service, area),
+            );
         }
     }
     use_
@@ -84,15 +92,22 @@ fn whole(value: f64) -> u32 {
 
 /// Traffic that a link carries, bit/s: no more than its bandwidth.
 pub(super) fn used_bps(traffic_bps: f64, edge: &Edge) -> f64 {
-    edge.bandwidth.map_or(traffic_bps, |bandwidth| traffic_bps.min(bandwidth.as_f64()))
+    edge.bandwidth
+        .map_or(traffic_bps, |bandwidth| traffic_bps.min(bandwidth.as_f64()))
 }
 
 pub(super) fn cost(problem: &Problem, replicas: &Grid<u32>, used_bps: &[f64]) -> Cost {
-    let edges = problem.edges().zip(used_bps).map(|((edge, value), used)| EdgeCost {
-        replicas: replicas_cost(problem, replicas, AreaIx::Edge(edge)),
-        network: network_cost(*used, value),
-    });
-    Cost { cloud: replicas_cost(problem, replicas, AreaIx::Cloud), edges: edges.collect() }
+    let edges = problem
+        .edges()
+        .zip(used_bps)
+        .map(|((edge, value), used)| EdgeCost {
+            replicas: replicas_cost(problem, replicas, AreaIx::Edge(edge)),
+            network: network_cost(*used, value),
+        });
+    Cost {
+        cloud: replicas_cost(problem, replicas, AreaIx::Cloud),
+        edges: edges.collect(),
+    }
 }
 
 /// Σ_i replicas(i,a)·(CPU price·CPU request + memory price·memory request).
@@ -106,7 +121,9 @@ fn replicas_cost(problem: &Problem, replicas: &Grid<u32>, area: AreaIx) -> Money
 
 /// Price of one replica of a service in an area for an hour.
 fn replica_price(problem: &Problem, service: ServiceIx, area: AreaIx) -> f64 {
-    let (Some(site), Some(area)) = (problem.site(service, area), problem.area(area)) else { return 0.0 };
+    let (Some(site), Some(area)) = (problem.site(service, area), problem.area(area)) else {
+        return 0.0;
+    };
     area.prices.cpu_core_hour.as_f64() * site.cpu_request.as_f64()
         + area.prices.memory_gb_hour.as_f64() * site.memory_request.as_f64()
 }

@@ -76,16 +76,25 @@ struct Spent {
 /// The result has no NaN and no infinity for any problem. Time: O(edges · calls · areas²); cycles add the cube of
 /// their size.
 pub fn evaluate(problem: &Problem, placement: &DensePlacement, shares: &Shares) -> Evaluation {
-    let calls: Vec<Grid<f64>> =
-        problem.edges().map(|(edge, value)| calls_per_user_request(problem, edge, value, shares)).collect();
+    let calls: Vec<Grid<f64>> = problem
+        .edges()
+        .map(|(edge, value)| calls_per_user_request(problem, edge, value, shares))
+        .collect();
     let mut rates = Grid::new(problem.services_len(), problem.edges_len());
     for ((_, edge), calls) in problem.edges().zip(&calls) {
         for (service, area) in cells(problem) {
             rates.add(service, area, edge.rate.as_f64() * calls.get(service, area));
         }
     }
-    let links: Vec<Link> = problem.edges().map(|(edge, value)| link(problem, edge, value, shares, &rates)).collect();
-    let times = Times { problem, shares, links: &links };
+    let links: Vec<Link> = problem
+        .edges()
+        .map(|(edge, value)| link(problem, edge, value, shares, &rates))
+        .collect();
+    let times = Times {
+        problem,
+        shares,
+        links: &links,
+    };
     let spent = times.below();
     let edges = problem
         .edges()
@@ -106,13 +115,23 @@ pub fn evaluate(problem: &Problem, placement: &DensePlacement, shares: &Shares) 
     let cpu_cores = cost::cpu_cores(problem, &rates);
     let replicas = cost::replicas(problem, placement, &cpu_cores);
     let used = links.iter().zip(problem.edges());
-    let used = used.map(|(link, (_, edge))| cost::used_bps(link.traffic_bps, edge)).collect::<Vec<_>>();
-    Evaluation { cost: cost::cost(problem, &replicas, &used), edges, rates, cpu_cores, replicas }
+    let used = used
+        .map(|(link, (_, edge))| cost::used_bps(link.traffic_bps, edge))
+        .collect::<Vec<_>>();
+    Evaluation {
+        cost: cost::cost(problem, &replicas, &used),
+        edges,
+        rates,
+        cpu_cores,
+        replicas,
+    }
 }
 
 fn cells(problem: &Problem) -> impl Iterator<Item = (ServiceIx, AreaIx)> {
     let areas = problem.areas();
-    problem.services().flat_map(move |(service, _)| areas.clone().map(move |area| (service, area)))
+    problem
+        .services()
+        .flat_map(move |(service, _)| areas.clone().map(move |area| (service, area)))
 }
 
 /// N = (I − Fᵀ)⁻¹·u with F over instances, F[(i,a)][(j,b)] = f_ij·w[a][j][b]: followed from callers to callees, exactly
@@ -121,7 +140,11 @@ fn calls_per_user_request(problem: &Problem, edge: EdgeIx, value: &Edge, shares:
     let mut calls = Grid::new(problem.services_len(), problem.edges_len());
     for &(service, per_request) in &value.user_calls {
         for area in problem.areas() {
-            calls.add(service, area, per_request.as_f64() * shares.get(AreaIx::Edge(edge), service, area));
+            calls.add(
+                service,
+                area,
+                per_request.as_f64() * shares.get(AreaIx::Edge(edge), service, area),
+            );
         }
     }
     for block in problem.graph().callees_first().rev() {
@@ -154,12 +177,21 @@ fn calls_per_user_request(problem: &Problem, edge: EdgeIx, value: &Edge, shares:
 fn link(problem: &Problem, edge: EdgeIx, value: &Edge, shares: &Shares, rates: &Grid<f64>) -> Link {
     let here = AreaIx::Edge(edge);
     let bits = |service: ServiceIx| {
-        let away: f64 =
-            problem.areas().filter(|area| *area != here).map(|area| shares.get(here, service, area)).sum();
-        let size = problem.service(service).map_or(0.0, |service| service.response.as_f64());
+        let away: f64 = problem
+            .areas()
+            .filter(|area| *area != here)
+            .map(|area| shares.get(here, service, area))
+            .sum();
+        let size = problem
+            .service(service)
+            .map_or(0.0, |service| service.response.as_f64());
         8.0 * away * size
     };
-    let of_users: f64 = value.user_calls.iter().map(|(service, f)| f.as_f64() * bits(*service)).sum();
+    let of_users: f64 = value
+        .user_calls
+        .iter()
+        .map(|(service, f)| f.as_f64() * bits(*service))
+        .sum();
     let of_services: f64 = problem
         .services()
         .map(|(service, _)| {
@@ -167,16 +199,32 @@ fn link(problem: &Problem, edge: EdgeIx, value: &Edge, shares: &Shares, rates: &
             if rate == 0.0 {
                 return 0.0;
             }
-            rate * problem.calls_of(service).iter().map(|&(callee, f)| f * bits(callee)).sum::<f64>()
+            rate * problem
+                .calls_of(service)
+                .iter()
+                .map(|&(callee, f)| f * bits(callee))
+                .sum::<f64>()
         })
         .sum();
     let traffic_bps = value.rate.as_f64() * of_users + of_services;
-    let (utilisation, byte_us) = value.bandwidth.map_or((0.0, 0.0), |bandwidth| {
-        let load = traffic_bps / bandwidth.as_f64();
-        let spread = if load < 1.0 { 1.0 / (1.0 - load) } else { SATURATED_SPREAD * load };
-        (load.min(1.0), 8e6 / bandwidth.as_f64() * spread)
-    });
-    Link { rtt_us: value.rtt.as_f64(), traffic_bps, utilisation, byte_us }
+    let bandwidth = value.bandwidth;
+    let utilisation = bandwidth.map_or(0.0, |bandwidth| (traffic_bps / bandwidth.as_f64()).min(1.0));
+    let byte_us = byte_us(traffic_bps, bandwidth);
+    Link {
+        rtt_us: value.rtt.as_f64(),
+        traffic_bps,
+        utilisation,
+        byte_us,
+    }
+}
+
+/// Time of a byte on a link, µs: 8·10⁶·σ/B with σ = 1/(1 − T/B) below saturation and 10⁶·T/B from there on; 0 without a
+/// limit.
+pub(crate) fn byte_us(traffic_bps: f64, bandwidth: Option<BitsPerSecond>) -> f64 {
+    let Some(bandwidth) = bandwidth else { return 0.0 };
+    let load = traffic_bps / bandwidth.as_f64();
+    let spread = if load < 1.0 { 1.0 / (1.0 - load) } else { SATURATED_SPREAD * load };
+    8e6 / bandwidth.as_f64() * spread
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -186,18 +234,26 @@ enum Direction {
 }
 
 fn block_cells<'a>(problem: &'a Problem, block: &'a Block) -> impl Iterator<Item = (ServiceIx, AreaIx)> + 'a {
-    block.members.iter().flat_map(|&service| problem.areas().map(move |area| (service, area)))
+    block
+        .members
+        .iter()
+        .flat_map(|&service| problem.areas().map(move |area| (service, area)))
 }
 
 fn at_block(problem: &Problem, block: &Block, value: impl Fn(ServiceIx, AreaIx) -> f64) -> Vec<f64> {
-    block_cells(problem, block).map(|(service, area)| value(service, area)).collect()
+    block_cells(problem, block)
+        .map(|(service, area)| value(service, area))
+        .collect()
 }
 
 /// I − Fᵀ (calls) or I − o·F (delay) over the instances of a cycle.
 fn block_matrix(problem: &Problem, block: &Block, shares: &Shares, direction: Direction) -> Vec<f64> {
     let f = |caller: (ServiceIx, AreaIx), callee: (ServiceIx, AreaIx)| {
         let row = problem.calls_of(caller.0);
-        let calls = row.iter().find(|(service, _)| *service == callee.0).map_or(0.0, |(_, f)| *f);
+        let calls = row
+            .iter()
+            .find(|(service, _)| *service == callee.0)
+            .map_or(0.0, |(_, f)| *f);
         calls * shares.get(caller.1, callee.0, callee.1)
     };
     let mut matrix = Vec::new();
@@ -214,7 +270,9 @@ fn block_matrix(problem: &Problem, block: &Block, shares: &Shares, direction: Di
 }
 
 fn overlap(problem: &Problem, service: ServiceIx) -> f64 {
-    problem.service(service).map_or(1.0, |service| service.overlap.as_f64())
+    problem
+        .service(service)
+        .map_or(1.0, |service| service.overlap.as_f64())
 }
 
 /// The delay's recursion from callees to callers.
@@ -235,11 +293,21 @@ impl Times<'_> {
                 .map(|(service, area)| {
                     let called = self.called(area, self.problem.calls_of(service).iter().copied(), &spent);
                     let overlap = overlap(self.problem, service);
-                    let own = self.problem.site(service, area).map_or(0.0, |site| site.own.as_f64());
-                    Spent { internal: own + overlap * called.internal, network: overlap * called.network }
+                    let own = self
+                        .problem
+                        .site(service, area)
+                        .map_or(0.0, |site| site.own.as_f64());
+                    Spent {
+                        internal: own + overlap * called.internal,
+                        network: overlap * called.network,
+                    }
                 })
                 .collect();
-            let here = if block.cyclic { self.solved(block, &here) } else { here };
+            let here = if block.cyclic {
+                self.solved(block, &here)
+            } else {
+                here
+            };
             for ((service, area), value) in block_cells(self.problem, block).zip(here) {
                 spent.set(service, area, value);
             }
@@ -253,10 +321,17 @@ impl Times<'_> {
     }
 
     /// Σ_j f_j Σ_b w·(net + D). Services of a block that is being worked on have D = 0 still.
-    fn called(&self, from: AreaIx, calls: impl Iterator<Item = (ServiceIx, f64)>, spent: &Grid<Spent>) -> Spent {
+    fn called(
+        &self,
+        from: AreaIx,
+        calls: impl Iterator<Item = (ServiceIx, f64)>,
+        spent: &Grid<Spent>,
+    ) -> Spent {
         let mut sum = Spent::default();
         for (callee, f) in calls {
-            let Some(service) = self.problem.service(callee) else { continue };
+            let Some(service) = self.problem.service(callee) else {
+                continue;
+            };
             for to in self.problem.areas() {
                 let share = f * self.shares.get(from, callee, to);
                 if share > 0.0 {
@@ -278,8 +353,14 @@ impl Times<'_> {
             AreaIx::Cloud => None,
             AreaIx::Edge(edge) => self.links.get(edge.position()),
         };
-        let rtt: f64 = [from, to].into_iter().filter_map(link).map(|link| link.rtt_us).sum();
-        let transfer = link(from).map_or(0.0, |link| (link.byte_us * callee.response.as_f64()).min(LONGEST_US));
+        let rtt: f64 = [from, to]
+            .into_iter()
+            .filter_map(link)
+            .map(|link| link.rtt_us)
+            .sum();
+        let transfer = link(from).map_or(0.0, |link| {
+            (link.byte_us * callee.response.as_f64()).min(LONGEST_US)
+        });
         callee.hop_remote.as_f64() + rtt + transfer
     }
 
@@ -291,6 +372,10 @@ impl Times<'_> {
             values
         };
         let (internal, network) = (solve(|spent| spent.internal), solve(|spent| spent.network));
-        internal.into_iter().zip(network).map(|(internal, network)| Spent { internal, network }).collect()
+        internal
+            .into_iter()
+            .zip(network)
+            .map(|(internal, network)| Spent { internal, network })
+            .collect()
     }
 }

@@ -63,7 +63,11 @@ impl CallGraph {
             if size > MAX_CYCLE {
                 return Err(GraphError::CycleTooLong(size));
             }
-            let mut right: Vec<f64> = block.members.iter().map(|&i| 1.0 + self.total(i, &calls)).collect();
+            let mut right: Vec<f64> = block
+                .members
+                .iter()
+                .map(|&i| 1.0 + self.total(i, &calls))
+                .collect();
             if block.cyclic {
                 let mut matrix = self.block_matrix(block);
                 if linear::solve(&mut matrix, &mut right) < 1.0 / MAX_CALLS {
@@ -71,7 +75,7 @@ impl CallGraph {
                 }
             }
             for (&service, value) in block.members.iter().zip(right) {
-                if !(value <= MAX_CALLS) {
+                if value.is_nan() || value > MAX_CALLS {
                     return Err(GraphError::TooManyCalls(service));
                 }
                 if let Some(cell) = calls.get_mut(service.position()) {
@@ -85,16 +89,26 @@ impl CallGraph {
     /// Σ f·value over the callees; members of the same block count 0 as long as they are not known.
     fn total(&self, service: ServiceIx, values: &[f64]) -> f64 {
         let value = |callee: &ServiceIx| values.get(callee.position()).copied().unwrap_or_default();
-        self.row(service).iter().map(|(callee, f)| f * value(callee)).sum()
+        self.row(service)
+            .iter()
+            .map(|(callee, f)| f * value(callee))
+            .sum()
     }
 
     fn block_matrix(&self, block: &Block) -> Vec<f64> {
         let of = |i: ServiceIx, j: ServiceIx| {
-            let f = self.row(i).iter().find(|(callee, _)| *callee == j).map_or(0.0, |(_, f)| *f);
+            let f = self
+                .row(i)
+                .iter()
+                .find(|(callee, _)| *callee == j)
+                .map_or(0.0, |(_, f)| *f);
             if i == j { 1.0 - f } else { -f }
         };
         let members = &block.members;
-        members.iter().flat_map(|&i| members.iter().map(move |&j| of(i, j))).collect()
+        members
+            .iter()
+            .flat_map(|&i| members.iter().map(move |&j| of(i, j)))
+            .collect()
     }
 }
 
@@ -128,7 +142,10 @@ impl<'a> Components<'a> {
         this.blocks
     }
 
-    #[expect(clippy::indexing_slicing, reason = "all are positions of rows, and every callee was checked to exist")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "all are positions of rows, and every callee was checked to exist"
+    )]
     fn visit(&mut self, start: usize) {
         if self.found[start].is_some() {
             return;
@@ -178,7 +195,10 @@ impl<'a> Components<'a> {
             }
         }
         members.sort_unstable();
-        let cyclic = members.len() > 1 || self.rows[root].iter().any(|(callee, _)| callee.position() == root);
+        let cyclic = members.len() > 1
+            || self.rows[root]
+                .iter()
+                .any(|(callee, _)| callee.position() == root);
         self.blocks.push(Block { members, cyclic });
     }
 }
@@ -211,7 +231,10 @@ mod tests {
             Err(GraphError::Endless(vec![ServiceIx(0), ServiceIx(1)]))
         );
         assert!(graph(1, &[(0, 0, 0.5)]).is_ok());
-        assert_eq!(graph(1, &[(0, 0, 1.5)]), Err(GraphError::Endless(vec![ServiceIx(0)])));
+        assert_eq!(
+            graph(1, &[(0, 0, 1.5)]),
+            Err(GraphError::Endless(vec![ServiceIx(0)]))
+        );
     }
 
     #[test]

@@ -78,12 +78,18 @@ impl AreaIx {
 
 impl<T: Copy + Default> Grid<T> {
     pub(crate) fn new(services: usize, edges: usize) -> Self {
-        Self { services, cells: vec![T::default(); services * (edges + 1)] }
+        Self {
+            services,
+            cells: vec![T::default(); services * (edges + 1)],
+        }
     }
 
     /// The value of a service in an area; the default for what the problem does not have.
     pub fn get(&self, service: ServiceIx, area: AreaIx) -> T {
-        self.cell(service, area).and_then(|cell| self.cells.get(cell)).copied().unwrap_or_default()
+        self.cell(service, area)
+            .and_then(|cell| self.cells.get(cell))
+            .copied()
+            .unwrap_or_default()
     }
 
     pub(crate) fn set(&mut self, service: ServiceIx, area: AreaIx, value: T) {

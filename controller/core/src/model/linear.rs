@@ -13,7 +13,7 @@ pub(super) fn solve(matrix: &mut [f64], right: &mut [f64]) -> f64 {
     for k in 0..size {
         let pivot = matrix[k * size + k];
         smallest = smallest.min(pivot);
-        if !(pivot > 0.0) {
+        if pivot.is_nan() || pivot <= 0.0 {
             return smallest.min(0.0);
         }
         for i in k + 1..size {
@@ -43,7 +43,10 @@ mod tests {
         let mut right = [1.0, 2.0];
         let smallest = solve(&mut [1.0, -0.5, -0.4, 1.0], &mut right);
         assert!((smallest - 0.8).abs() < 1e-15);
-        assert!((right[0] - 2.5).abs() < 1e-12 && (right[1] - 3.0).abs() < 1e-12, "{right:?}");
+        assert!(
+            (right[0] - 2.5).abs() < 1e-12 && (right[1] - 3.0).abs() < 1e-12,
+            "{right:?}"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod spec;
 
 pub use cost::{Cost, EdgeCost};
 pub use evaluate::{EdgeEvaluation, Evaluation, LONGEST_US, evaluate};
+pub(crate) use evaluate::byte_us;
 pub use graph::{MAX_CALLS, MAX_CYCLE};
 pub use ix::{AreaIx, EdgeIx, Grid, ServiceIx};
 pub use placement::DensePlacement;

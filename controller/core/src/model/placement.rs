@@ -17,10 +17,14 @@ pub struct DensePlacement {
 impl DensePlacement {
     /// Nothing at any edge but what is pinned there.
     pub fn cloud_only(problem: &Problem) -> Self {
-        let mut this = Self { at: Grid::new(problem.services_len(), problem.edges_len()) };
+        let mut this = Self {
+            at: Grid::new(problem.services_len(), problem.edges_len()),
+        };
         for (service, value) in problem.services() {
             if value.pin == super::Pin::Edge {
-                problem.edges().for_each(|(edge, _)| this.set(edge, service, true));
+                problem
+                    .edges()
+                    .for_each(|(edge, _)| this.set(edge, service, true));
             }
         }
         this
@@ -30,7 +34,9 @@ impl DensePlacement {
     pub fn from_names(problem: &Problem, placement: &Placement) -> Self {
         let mut this = Self::cloud_only(problem);
         for (edge, services) in placement {
-            let Some(edge) = problem.edge_by_name(edge) else { continue };
+            let Some(edge) = problem.edge_by_name(edge) else {
+                continue;
+            };
             for service in services.iter().filter_map(|name| problem.service_by_name(name)) {
                 this.set(edge, service, true);
             }
@@ -41,10 +47,15 @@ impl DensePlacement {
     /// The form with names; every edge has an entry.
     pub fn to_names(&self, problem: &Problem) -> Placement {
         let services = |edge| {
-            let placed = problem.services().filter(|(service, _)| self.contains(edge, *service));
+            let placed = problem
+                .services()
+                .filter(|(service, _)| self.contains(edge, *service));
             placed.map(|(_, service)| service.name.clone()).collect()
         };
-        problem.edges().map(|(edge, value)| (value.area.name.clone(), services(edge))).collect()
+        problem
+            .edges()
+            .map(|(edge, value)| (value.area.name.clone(), services(edge)))
+            .collect()
     }
 
     /// Whether a service has an instance at an edge.
@@ -67,7 +78,11 @@ impl DensePlacement {
 
     /// The services of an edge.
     pub fn at_edge(&self, problem: &Problem, edge: EdgeIx) -> BTreeSet<ServiceIx> {
-        problem.services().map(|(service, _)| service).filter(|&service| self.contains(edge, service)).collect()
+        problem
+            .services()
+            .map(|(service, _)| service)
+            .filter(|&service| self.contains(edge, service))
+            .collect()
     }
 
     /// The same with other services at one edge.

@@ -134,12 +134,20 @@ impl Problem {
 
     /// All services, in order.
     pub fn services(&self) -> impl DoubleEndedIterator<Item = (ServiceIx, &Service)> + Clone {
-        self.spec.services.iter().enumerate().map(|(position, service)| (ServiceIx::at(position), service))
+        self.spec
+            .services
+            .iter()
+            .enumerate()
+            .map(|(position, service)| (ServiceIx::at(position), service))
     }
 
     /// All edges, in order.
     pub fn edges(&self) -> impl Iterator<Item = (EdgeIx, &Edge)> + Clone {
-        self.spec.edges.iter().enumerate().map(|(position, edge)| (EdgeIx::at(position), edge))
+        self.spec
+            .edges
+            .iter()
+            .enumerate()
+            .map(|(position, edge)| (EdgeIx::at(position), edge))
     }
 
     /// The cloud, then the edges.
@@ -182,7 +190,9 @@ impl Problem {
 
     /// An edge by its name.
     pub fn edge_by_name(&self, name: &AreaName) -> Option<EdgeIx> {
-        self.edges().find(|(_, edge)| edge.area.name == *name).map(|(edge, _)| edge)
+        self.edges()
+            .find(|(_, edge)| edge.area.name == *name)
+            .map(|(edge, _)| edge)
     }
 
     /// An area by its name.
@@ -195,7 +205,8 @@ impl Problem {
 
     /// Whether a service may have an instance at an edge.
     pub(crate) fn may_run_at_edge(&self, service: ServiceIx) -> bool {
-        self.service(service).is_some_and(|service| service.pin != Pin::Cloud)
+        self.service(service)
+            .is_some_and(|service| service.pin != Pin::Cloud)
     }
 
     pub(super) const fn graph(&self) -> &CallGraph {
@@ -204,7 +215,10 @@ impl Problem {
 }
 
 fn field(path: impl Into<String>, must: &'static str) -> ProblemError {
-    ProblemError::Field { path: path.into(), must }
+    ProblemError::Field {
+        path: path.into(),
+        must,
+    }
 }
 
 fn names(spec: &Spec) -> Result<BTreeMap<ServiceName, ServiceIx>, ProblemError> {
@@ -216,7 +230,10 @@ fn names(spec: &Spec) -> Result<BTreeMap<ServiceName, ServiceIx>, ProblemError> 
     }
     let mut by_name = BTreeMap::new();
     for (position, service) in spec.services.iter().enumerate() {
-        if by_name.insert(service.name.clone(), ServiceIx::at(position)).is_some() {
+        if by_name
+            .insert(service.name.clone(), ServiceIx::at(position))
+            .is_some()
+        {
             return Err(ProblemError::DuplicateName(service.name.to_string()));
         }
     }
@@ -234,12 +251,18 @@ fn check_edge(spec: &Spec, edge: &Edge) -> Result<(), ProblemError> {
     let path = format!("edges[{}]", edge.area.name);
     check_area(&path, &edge.area)?;
     if edge.bandwidth.is_some_and(|bandwidth| bandwidth.as_f64() < 1.0) {
-        return Err(field(format!("{path}.bandwidth"), "at least 1 bit/s, or absent for no limit"));
+        return Err(field(
+            format!("{path}.bandwidth"),
+            "at least 1 bit/s, or absent for no limit",
+        ));
     }
     let mut called = BTreeSet::new();
     for (service, calls) in &edge.user_calls {
         if service.position() >= spec.services.len() || !called.insert(service) {
-            return Err(field(format!("{path}.userCalls"), "existing services, each at most once"));
+            return Err(field(
+                format!("{path}.userCalls"),
+                "existing services, each at most once",
+            ));
         }
         if calls.as_f64() > MAX_CALLS {
             return Err(field(format!("{path}.userCalls"), "at most 1e9 calls a request"));
@@ -251,7 +274,10 @@ fn check_edge(spec: &Spec, edge: &Edge) -> Result<(), ProblemError> {
 fn check_service(spec: &Spec, service: &Service) -> Result<(), ProblemError> {
     let path = format!("services[{}]", service.name);
     if service.sites.len() != spec.edges.len() + 1 {
-        return Err(field(format!("{path}.sites"), "one for the cloud and one for each edge"));
+        return Err(field(
+            format!("{path}.sites"),
+            "one for the cloud and one for each edge",
+        ));
     }
     let overlap = service.overlap.as_f64();
     if !(overlap > 0.0 && overlap <= 1.0) {
@@ -267,7 +293,9 @@ fn rows(spec: &Spec) -> Result<Vec<Vec<(ServiceIx, f64)>>, ProblemError> {
     let count = spec.services.len();
     let mut rows = vec![BTreeMap::new(); count];
     for call in &spec.calls {
-        let row = rows.get_mut(call.caller.position()).filter(|_| call.callee.position() < count);
+        let row = rows
+            .get_mut(call.caller.position())
+            .filter(|_| call.callee.position() < count);
         let Some(row) = row else {
             return Err(field("calls", "between services of the problem"));
         };

@@ -20,8 +20,12 @@ impl Shares {
     /// All calls to the cloud.
     pub fn cloud_only(problem: &Problem) -> Self {
         let mut grid = Grid::new(problem.services_len(), problem.edges_len());
-        problem.services().for_each(|(service, _)| grid.set(service, AreaIx::Cloud, 1.0));
-        Self { by_caller: vec![grid; problem.edges_len() + 1] }
+        problem
+            .services()
+            .for_each(|(service, _)| grid.set(service, AreaIx::Cloud, 1.0));
+        Self {
+            by_caller: vec![grid; problem.edges_len() + 1],
+        }
     }
 
     /// The routing at rest (DESIGN's routing matrix): callers at an edge use their own instance where there is one and
@@ -30,7 +34,10 @@ impl Shares {
         let mut this = Self::cloud_only(problem);
         for (edge, _) in problem.edges() {
             let local = edge_share(problem, edge);
-            for (service, _) in problem.services().filter(|(service, _)| placement.contains(edge, *service)) {
+            for (service, _) in problem
+                .services()
+                .filter(|(service, _)| placement.contains(edge, *service))
+            {
                 this.put(AreaIx::Edge(edge), service, edge, local);
             }
         }
@@ -41,9 +48,13 @@ impl Shares {
     pub fn from_plan(problem: &Problem, plan: &RoutingPlan) -> Self {
         let mut this = Self::cloud_only(problem);
         for (service, callers) in &plan.0 {
-            let Some(service) = problem.service_by_name(service) else { continue };
+            let Some(service) = problem.service_by_name(service) else {
+                continue;
+            };
             for (caller, weights) in callers {
-                let Some(caller) = problem.area_by_name(caller) else { continue };
+                let Some(caller) = problem.area_by_name(caller) else {
+                    continue;
+                };
                 let shares: Vec<(AreaIx, f64)> = weights
                     .iter()
                     .filter_map(|(area, weight)| {
@@ -57,7 +68,9 @@ impl Shares {
                     continue;
                 };
                 grid.set(service, AreaIx::Cloud, 0.0);
-                shares.into_iter().for_each(|(area, share)| grid.set(service, area, share / total));
+                shares
+                    .into_iter()
+                    .for_each(|(area, share)| grid.set(service, area, share / total));
             }
         }
         this
@@ -65,7 +78,9 @@ impl Shares {
 
     /// Share of the calls from `caller` to `service` that go to `area`.
     pub fn get(&self, caller: AreaIx, service: ServiceIx, area: AreaIx) -> f64 {
-        self.by_caller.get(caller.position()).map_or(0.0, |grid| grid.get(service, area))
+        self.by_caller
+            .get(caller.position())
+            .map_or(0.0, |grid| grid.get(service, area))
     }
 
     /// Gives `share` (brought into 0 to 1) of the calls from `caller` to `service` to an edge, the rest to the cloud.
@@ -82,7 +97,9 @@ impl Shares {
 
 /// Share of an edge's own instance at rest.
 fn edge_share(problem: &Problem, edge: EdgeIx) -> f64 {
-    let Standby::Distribute(percent) = problem.spec().standby else { return 1.0 };
+    let Standby::Distribute(percent) = problem.spec().standby else {
+        return 1.0;
+    };
     let localities = |area| problem.area(area).map_or(1, |area| area.localities);
     let local = routing::area_weight(100_u32.saturating_sub(percent), localities(AreaIx::Edge(edge)));
     let cloud = routing::area_weight(percent, localities(AreaIx::Cloud));

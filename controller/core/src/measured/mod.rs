@@ -1,0 +1,278 @@
+//! A problem from what was measured.
+//!
+//! The call graph, sizes, own times and hops come from a [`Snapshot`]; what cannot be measured (prices, requests, pins,
+//! bandwidth) from [`Settings`]. What is missing is an error that names it, never a 0. Formulas: the crate's README,
+//! "From measurements".
+
+mod settings;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod times;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use crate::cluster::{Cluster, Phase};
+use crate::ids::{AreaName, ServiceName};
+use crate::model::{
+    AreaIx, Call, DensePlacement, Edge, EdgeIx, Problem, ProblemError, Service, ServiceIx, Site, Spec,
+};
+use crate::snapshot::{Caller, EdgeSnapshot, Measured, Snapshot};
+use crate::units::{Bytes, CallsPerRequest, CpuSeconds, Micros, Ratio, Rps};
+
+pub use settings::{EdgeSettings, ServiceSettings, Settings};
+
+use sums::Sums;
+use times::Times;
+
+/// What a problem needs and was not measured.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NotMeasured {
+    /// The settings have no such edge.
+    UnknownEdge(AreaName),
+    /// No user delay at the edge in the window.
+    UserDelay(AreaName),
+    /// No round trip between the edge and the cloud in the window.
+    Rtt(AreaName),
+    /// The edge's gateway called no service in the window.
+    UserCalls(AreaName),
+    /// The service is called and reported nothing that it received.
+    Received(ServiceName),
+    /// A measured number is not finite or out of range.
+    OutOfRange {
+        /// Which.
+        what: String,
+        /// The number.
+        value: f64,
+    },
+    /// The measured call graph can't be evaluated.
+    Graph(ProblemError),
+}
+
+impl fmt::Display for NotMeasured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownEdge(edge) => write!(f, "{edge} is no edge of the settings"),
+            Self::UserDelay(edge) => write!(f, "no user delay of {edge} in the window"),
+            Self::Rtt(edge) => write!(f, "no round trip between {edge} and the cloud in the window"),
+            Self::UserCalls(edge) => write!(f, "the gateway of {edge} called no service in the window"),
+            Self::Received(service) => {
+                write!(f, "{service} is called, and its proxies reported no request that they received")
+            }
+            Self::OutOfRange { what, value } => write!(f, "{what} is {value}"),
+            Self::Graph(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NotMeasured {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Graph(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+// === impl Problem ===
+
+impl Problem {
+    /// The problem of `edge`'s users, with all edges of the settings. Edges without measurements of their own take part
+    /// without users.
+    ///
+    /// # Errors
+    /// What `edge` lacks. A later snapshot may have it.
+    pub fn from_measurements(
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        settings: &Settings,
+        edge: &AreaName,
+    ) -> Result<Self, NotMeasured> {
+        let settings_edge = settings.edges.iter().position(|value| value.area.name == *edge);
+        let Some(position) = settings_edge else {
+            return Err(NotMeasured::UnknownEdge(edge.clone()));
+        };
+        let names = services(snapshot, cluster, settings);
+        let sums = Sums::of(snapshot, settings, &names);
+        let edges = settings.edges.iter().enumerate().map(|(at, value)| {
+            measured_edge(snapshot, value, EdgeIx::at(at), &sums, at == position)
+        });
+        let edges: Vec<Edge> = edges.collect::<Result<_, _>>()?;
+        if let Some(silent) = silent(&names, &sums, &edges) {
+            return Err(NotMeasured::Received(silent));
+        }
+        let times = Times::new(&sums, &edges, snapshot.window);
+        let services = names.iter().enumerate().map(|(at, name)| {
+            service(name, ServiceIx::at(at), &Parts { sums: &sums, times: &times, settings, cluster, snapshot })
+        });
+        let calls = sums.graph().map(|(caller, callee, calls)| Call {
+            caller,
+            callee,
+            per_request: CallsPerRequest::nearest(calls),
+        });
+        Self::try_new(Spec {
+            cloud: settings.cloud.clone(),
+            services: services.collect(),
+            calls: calls.collect(),
+            edges,
+            standby: settings.standby,
+        })
+        .map_err(NotMeasured::Graph)
+    }
+}
+
+// === impl DensePlacement ===
+
+impl DensePlacement {
+    /// What runs and serves: instances that are Ready, and that no rule keeps all callers at their edge away from.
+    pub fn from_cluster(problem: &Problem, cluster: &Cluster) -> Self {
+        let mut this = Self::cloud_only(problem);
+        for instance in cluster.instances.iter().filter(|instance| instance.phase == Phase::Ready) {
+            let edge = problem.edge_by_name(&instance.area);
+            let service = problem.service_by_name(&instance.service);
+            let rule = cluster.routing.0.get(&instance.service).and_then(|callers| callers.get(&instance.area));
+            let away = rule.is_some_and(|weights| !weights.contains_key(&instance.area));
+            if let (Some(edge), Some(service), false) = (edge, service, away) {
+                this.set(edge, service, true);
+            }
+        }
+        this
+    }
+}
+
+/// Every service that was seen, that runs or that is configured, in order.
+fn services(snapshot: &Snapshot, cluster: &Cluster, settings: &Settings) -> Vec<ServiceName> {
+    let callers = snapshot.calls.iter().filter_map(|call| match &call.caller {
+        Caller::Instance { service, .. } => Some(service),
+        Caller::User { .. } => None,
+    });
+    let names = callers
+        .chain(snapshot.calls.iter().map(|call| &call.callee))
+        .chain(snapshot.received.iter().map(|received| &received.service))
+        .chain(cluster.instances.iter().map(|instance| &instance.service))
+        .chain(settings.services.keys());
+    names.cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn measured_edge(
+    snapshot: &Snapshot,
+    settings: &EdgeSettings,
+    edge: EdgeIx,
+    sums: &Sums,
+    required: bool,
+) -> Result<Edge, NotMeasured> {
+    let name = &settings.area.name;
+    let heard = snapshot.edges.get(name);
+    let missing = |why: fn(AreaName) -> NotMeasured| if required { Err(why(name.clone())) } else { Ok(()) };
+    let measured = match heard.map(|edge| &edge.user_delay) {
+        Some(Measured::Present { value }) => Some(
+            Micros::try_new(value.mean_us).map_err(|error| out_of_range("mean user delay", name, error.value))?,
+        ),
+        _ => {
+            missing(NotMeasured::UserDelay)?;
+            None
+        }
+    };
+    let rtt = match heard.map(|edge| &edge.rtt) {
+        Some(Measured::Present { value }) => micros(*value),
+        _ => {
+            missing(NotMeasured::Rtt)?;
+            Micros::ZERO
+        }
+    };
+    let user_calls = sums.user_calls(edge);
+    if user_calls.is_empty() {
+        missing(NotMeasured::UserCalls)?;
+    }
+    let rate = heard.map_or(0.0, |EdgeSnapshot { rate_rps, .. }| *rate_rps);
+    Ok(Edge {
+        area: settings.area.clone(),
+        rtt,
+        bandwidth: settings.bandwidth,
+        traffic_gb: settings.traffic_gb,
+        rate: Rps::try_new(rate).map_err(|error| out_of_range("rate of user requests", name, error.value))?,
+        user_calls,
+        measured,
+    })
+}
+
+fn out_of_range(what: &str, edge: &AreaName, value: f64) -> NotMeasured {
+    NotMeasured::OutOfRange { what: format!("{what} of {edge}"), value }
+}
+
+fn micros(duration: Duration) -> Micros {
+    Micros::nearest(duration.as_secs_f64() * 1e6)
+}
+
+/// A service on some user's path that never said what it received.
+fn silent(names: &[ServiceName], sums: &Sums, edges: &[Edge]) -> Option<ServiceName> {
+    let users = edges.iter().flat_map(|edge| edge.user_calls.iter().map(|(service, _)| *service));
+    let mut open: Vec<ServiceIx> = users.collect();
+    let mut found = BTreeSet::new();
+    while let Some(service) = open.pop() {
+        if found.insert(service) {
+            open.extend(sums.callees(service));
+        }
+    }
+    let silent = found.into_iter().find(|service| sums.received(*service).timed == 0.0)?;
+    names.get(silent.position()).cloned()
+}
+
+struct Parts<'a> {
+    sums: &'a Sums,
+    times: &'a Times<'a>,
+    settings: &'a Settings,
+    cluster: &'a Cluster,
+    snapshot: &'a Snapshot,
+}
+
+fn service(name: &ServiceName, service: ServiceIx, parts: &Parts<'_>) -> Service {
+    let Parts { sums, times, settings, .. } = parts;
+    let own = settings.of(name);
+    let overlap = settings.overlaps.get(name).copied().filter(|overlap| overlap.as_f64() > 0.0);
+    let overlap = overlap.map_or_else(|| times.overlap(service), |overlap| overlap.as_f64().min(1.0));
+    let site = |area| Site {
+        own: Micros::nearest(times.own(service, area, overlap)),
+        cpu_request: own.cpu_request,
+        memory_request: own.memory_request,
+        threshold: own.threshold,
+        min_replicas: own.min_replicas,
+    };
+    let received = sums.received(service);
+    Service {
+        name: name.clone(),
+        response: Bytes::nearest(if received.timed > 0.0 { received.bytes / received.timed } else { 0.0 }),
+        overlap: Ratio::nearest(overlap),
+        hop_local: Micros::nearest(times.hop_local(service)),
+        hop_remote: Micros::nearest(times.hop_remote(service)),
+        cpu_per_request: CpuSeconds::nearest(cpu_per_request(name, service, &own, parts)),
+        pin: own.pin,
+        sites: AreaIx::all(settings.edges.len()).map(site).collect(),
+    }
+}
+
+/// Cores in use over requests a second. Without metrics each running replica is taken to use what an autoscaler keeps
+/// it at (threshold · request), weighted by the requests that its area receives: a standby counts little.
+fn cpu_per_request(name: &ServiceName, service: ServiceIx, own: &ServiceSettings, parts: &Parts<'_>) -> f64 {
+    let seconds = parts.snapshot.window.as_secs_f64();
+    let requests = parts.sums.received(service).requests;
+    if requests <= 0.0 || seconds <= 0.0 {
+        return 0.0;
+    }
+    let rate = requests / seconds;
+    if let Some(cores) = parts.settings.cpu_cores.get(name) {
+        return cores.as_f64() / rate;
+    }
+    let replicas = |area: &AreaName| {
+        let of_area = |instance: &&crate::cluster::Instance| instance.service == *name && instance.area == *area;
+        let running = parts.cluster.instances.iter().filter(of_area).map(|instance| instance.replicas);
+        f64::from(running.fold(0_u32, u32::saturating_add).max(1))
+    };
+    let areas = parts.settings.area_names().zip(AreaIx::all(parts.settings.edges.len()));
+    let weighted: f64 = areas
+        .map(|(name, area)| replicas(name) * parts.sums.received_at(service, area).requests / requests)
+        .sum();
+    weighted * own.threshold.as_f64() * own.cpu_request.as_f64() / rate
+}
