@@ -20,6 +20,9 @@ const MERGE_WINDOW: Duration = Duration::from_secs(1);
 async fn world(folder: &Path) -> World {
     start(topology(folder, CELL, 1, 1), folder).await
 }
+/// Three failures eject a host: those that it was serving, or one request's attempt and two retries. Until Envoy's main
+/// thread has told its workers, further ones may find it. Measured: 3 ms.
+const EJECTION: Duration = Duration::from_millis(50);
 
 #[tokio::test]
 async fn an_edge_instance_that_is_killed_takes_only_what_it_was_serving() {
@@ -36,9 +39,20 @@ async fn an_edge_instance_that_is_killed_takes_only_what_it_was_serving() {
 
     let load = users.load(200, &["/delay/20"]);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let under_way = load.under_way();
-    let killed = Instant::now();
+    let state = client.state().await.unwrap();
+    let envoy = state
+        .envoys
+        .iter()
+        .find(|envoy| envoy.node.contains("s0-edge-1"))
+        .unwrap()
+        .pid
+        .unwrap();
+    let ordered = Instant::now();
     client.kill(host("s0"), "edge-1".into()).await.unwrap();
+    while runs(envoy) {
+        tokio::task::yield_now().await;
+    }
+    let dead = Instant::now();
     tokio::time::sleep(Duration::from_secs(4)).await;
     let state = client.state().await.unwrap();
     assert!(
@@ -52,25 +66,25 @@ async fn an_edge_instance_that_is_killed_takes_only_what_it_was_serving() {
     tokio::time::sleep(PROPAGATION).await;
     let sent = load.end().await;
 
-    let failed: Vec<_> = sent.iter().filter(|sent| !sent.is_ok()).collect();
-    let latest = failed
+    let under_way = sent
         .iter()
-        .map(|sent| sent.at.saturating_duration_since(killed))
-        .max()
-        .unwrap_or_default();
+        .filter(|sent| sent.at <= dead && sent.at + sent.took >= ordered)
+        .count();
+    let (before, after): (Vec<_>, Vec<_>) = sent
+        .iter()
+        .filter(|sent| !sent.is_ok())
+        .partition(|sent| sent.at <= dead);
     println!(
-        "{} sent, {} failed, {under_way} under way at the kill, the last failure {latest:?} after it",
+        "{} sent; {under_way} under way at the kill, of which {} failed; {} failed later: {:?}",
         sent.len(),
-        failed.len()
+        before.len(),
+        after.len(),
+        after.iter().map(|sent| sent.at - dead).collect::<Vec<_>>()
     );
-    assert!(
-        failed.len() <= under_way + 1,
-        "more than were under way, and one that found the host dead: {failed:?}"
-    );
-    let later: Vec<_> = sent
-        .iter()
-        .filter(|sent| sent.at > killed + PROPAGATION)
-        .collect();
+    assert!(before.len() <= under_way);
+    let late: Vec<_> = after.iter().filter(|sent| sent.at > dead + EJECTION).collect();
+    assert!(late.is_empty(), "{late:?}");
+    let later: Vec<_> = sent.iter().filter(|sent| sent.at > dead + PROPAGATION).collect();
     assert!(later.len() > 800);
     for sent in later {
         assert_eq!(area_of(&state, &sent.body).unwrap().as_str(), "cloud");
@@ -131,7 +145,7 @@ async fn a_crash_is_reported_and_mended_by_ensure() {
         .unwrap();
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(edge_cell).unwrap(),
-        rustix::process::Signal::SEGV,
+        rustix::process::Signal::ABORT,
     )
     .unwrap();
     let is_failed = |state: &gma_local::State| {
@@ -140,7 +154,7 @@ async fn a_crash_is_reported_and_mended_by_ensure() {
     let state = until(&client, "crash reported", is_failed).await;
     let reason = instance(&state, "s0", "edge-1").unwrap().reason.clone().unwrap();
     assert!(
-        reason.contains("cell s0") && reason.contains("signal 11"),
+        reason.contains("cell s0") && reason.contains("signal 6"),
         "{reason}"
     );
     assert!(

@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
 /// End of a log that an error shows.
-const TAIL_BYTES: u64 = 2_000;
+const TAIL_BYTES: u64 = 16_000;
 /// Lines of it.
 const TAIL_LINES: usize = 8;
 
@@ -231,7 +231,7 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The last lines of a log, each on a line of its own; empty where there are none.
+/// The last lines of a log but for stacks, each on a line of its own; empty where there are none.
 fn tail(log: &Path) -> String {
     let read = || -> io::Result<String> {
         let mut file = File::open(log)?;
@@ -242,7 +242,9 @@ fn tail(log: &Path) -> String {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
+    // Envoy writes its stack after the line that says what is wrong.
+    let is_stack = |line: &str| line.contains("][backtrace]") || line.contains("][envoy_bug]");
+    let lines: Vec<&str> = text.lines().filter(|line| !is_stack(line)).collect();
     let last = lines
         .get(lines.len().saturating_sub(TAIL_LINES)..)
         .unwrap_or_default();

@@ -131,7 +131,6 @@ impl Users {
 // === impl Load ===
 
 impl Load {
-    /// Requests without an answer so far.
     pub fn under_way(&self) -> usize {
         self.under_way.load(Ordering::Relaxed)
     }

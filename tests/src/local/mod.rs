@@ -24,10 +24,12 @@ pub use load::{Load, Sent, Users};
 /// Longest wait for something that a loaded machine does in a second.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A topology with the services `s0 … s{services-1}`, one edge, and `cloud_zones` localities in the cloud.
+/// A topology with the services `s0 … s{services-1}`, each of which may call all others, one edge, and `cloud_zones` localities in the cloud.
 pub fn topology(folder: &Path, cell: &str, services: usize, cloud_zones: usize) -> Topology {
+    let names: Vec<String> = (0..services).map(|i| format!("s{i}")).collect();
+    let calls = json!({"external_services": [{"services": names}]});
     let model: serde_json::Map<String, serde_json::Value> =
-        (0..services).map(|i| (format!("s{i}"), json!({}))).collect();
+        names.iter().map(|name| (name.clone(), calls.clone())).collect();
     let workmodel = folder.join("given-workmodel.json");
     std::fs::write(&workmodel, serde_json::to_vec(&model).unwrap()).unwrap();
     let zones: Vec<String> = (0..cloud_zones)
@@ -48,12 +50,16 @@ pub fn topology(folder: &Path, cell: &str, services: usize, cloud_zones: usize) 
 
 /// Envoy's binary.
 pub fn envoy() -> PathBuf {
+    built("GMA_ENVOY", ".tools/envoy/envoy/_bin/envoy")
+}
+
+/// A file that `make` builds or installs: `$variable`, or `default` under the workspace's root.
+pub fn built(variable: &str, default: &str) -> PathBuf {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let path = std::env::var_os("GMA_ENVOY")
-        .map_or_else(|| root.join(".tools/envoy/envoy/_bin/envoy"), PathBuf::from);
+    let path = std::env::var_os(variable).map_or_else(|| root.join(default), PathBuf::from);
     assert!(
         path.is_file(),
-        "{} is missing: run `make tools`, or set GMA_ENVOY",
+        "{} is missing: run `make build`, or set {variable}",
         path.display()
     );
     path

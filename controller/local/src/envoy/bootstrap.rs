@@ -1,9 +1,10 @@
 //! The bootstrap of a proxy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use gma_core::ids::ServiceName;
 use serde_json::{Value, json};
 
 use super::{cluster, listener, socket_address};
@@ -42,6 +43,22 @@ pub(crate) struct CellPorts {
     pub(crate) outbound: SocketAddr,
     /// Of the cell itself.
     pub(crate) cell: SocketAddr,
+}
+
+// === impl Mesh ===
+
+impl Mesh {
+    /// What a proxy that calls `hosts` only needs.
+    pub(crate) fn of(&self, hosts: &BTreeSet<ServiceName>) -> Self {
+        let own = self
+            .hosts
+            .iter()
+            .filter(|(host, _)| hosts.contains(&ServiceName::new(host.as_str())));
+        Self {
+            hosts: own.map(|(host, file)| (host.clone(), file.clone())).collect(),
+            ..self.clone()
+        }
+    }
 }
 
 // === impl NodeSpec ===

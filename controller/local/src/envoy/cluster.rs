@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use gma_core::routing::OutlierDetection;
 use serde_json::{Value, json};
 
 use super::{CONTROLLER_CLUSTER, SERVICE_PORT, lb_endpoint, outbound_cluster};
@@ -14,6 +15,7 @@ const UNLIMITED: u32 = u32::MAX;
 pub(super) fn outbound(host: &str, endpoints: &Path) -> Value {
     let name = outbound_cluster(host);
     let (short_name, namespace) = host_parts(host);
+    let rule = OutlierDetection::default();
     json!({
         "name": name,
         "type": "EDS",
@@ -30,21 +32,12 @@ pub(super) fn outbound(host: &str, endpoints: &Path) -> Value {
         },
         "connect_timeout": "10s",
         "lb_policy": "LEAST_REQUEST",
-        // minHealthPercent 1.
-        "common_lb_config": {"locality_weighted_lb_config": {}, "healthy_panic_threshold": {"value": 1}},
-        "circuit_breakers": circuit_breakers(),
-        // consecutiveGatewayErrors 3, consecutive5xxErrors 0, interval 1s, baseEjectionTime 30s,
-        // maxEjectionPercent 100.
-        "outlier_detection": {
-            "consecutive_gateway_failure": 3,
-            "enforcing_consecutive_gateway_failure": 100,
-            "consecutive_5xx": 0,
-            "enforcing_consecutive_5xx": 0,
-            "enforcing_success_rate": 0,
-            "interval": "1s",
-            "base_ejection_time": "30s",
-            "max_ejection_percent": 100,
+        "common_lb_config": {
+            "locality_weighted_lb_config": {},
+            "healthy_panic_threshold": {"value": rule.min_health_percent},
         },
+        "circuit_breakers": circuit_breakers(),
+        "outlier_detection": outlier_detection(&rule),
         "metadata": {"filter_metadata": {"istio": {
             "default_original_port": SERVICE_PORT,
             "services": [{"host": host, "name": short_name, "namespace": namespace}],
@@ -75,6 +68,21 @@ pub(super) fn controller(address: SocketAddr) -> Value {
             "cluster_name": CONTROLLER_CLUSTER,
             "endpoints": [{"lb_endpoints": [lb_endpoint(address)]}],
         },
+    })
+}
+
+/// istiod turns off what a rule sets to 0, and ejection by success rate always.
+fn outlier_detection(rule: &OutlierDetection) -> Value {
+    let enforcing = |errors: u32| if errors > 0 { 100 } else { 0 };
+    json!({
+        "consecutive_gateway_failure": rule.consecutive_gateway_errors,
+        "enforcing_consecutive_gateway_failure": enforcing(rule.consecutive_gateway_errors),
+        "consecutive_5xx": rule.consecutive_5xx_errors,
+        "enforcing_consecutive_5xx": enforcing(rule.consecutive_5xx_errors),
+        "enforcing_success_rate": 0,
+        "interval": rule.interval,
+        "base_ejection_time": rule.base_ejection_time,
+        "max_ejection_percent": rule.max_ejection_percent,
     })
 }
 

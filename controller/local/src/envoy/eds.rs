@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use gma_core::cluster::Weights;
 use gma_core::ids::AreaName;
+use gma_core::routing::effective_endpoint_weights;
 use serde_json::{Value, json};
 
 use super::bootstrap::locality;
@@ -45,44 +46,46 @@ pub(crate) fn assignment(
     endpoints: &[Endpoint],
 ) -> Value {
     let from = rule.and_then(|rule| rule.get(caller).or_else(|| rule.get(&AreaName::from(ANY_CALLER))));
-    let mut groups: BTreeMap<(&AreaName, &Locality), Vec<SocketAddr>> = BTreeMap::new();
+    let mut by_area: BTreeMap<&AreaName, BTreeMap<&Locality, Vec<SocketAddr>>> = BTreeMap::new();
     for Endpoint {
         area,
         locality,
         address,
     } in endpoints
     {
-        groups.entry((area, locality)).or_default().push(*address);
+        by_area
+            .entry(area)
+            .or_default()
+            .entry(locality)
+            .or_default()
+            .push(*address);
     }
-    let mut counts: BTreeMap<&AreaName, usize> = BTreeMap::new();
-    for ((area, _), addresses) in &groups {
-        *counts.entry(area).or_default() += addresses.len();
+    let mut localities = Vec::new();
+    for (area, groups) in by_area {
+        let sizes: Vec<u32> = groups
+            .values()
+            .map(|group| u32::try_from(group.len()).unwrap_or(u32::MAX))
+            .collect();
+        let weights = match from.map(|to| to.get(area)) {
+            None => sizes,
+            Some(Some(weight)) => effective_endpoint_weights(*weight, &sizes),
+            Some(None) => continue,
+        };
+        for ((place, group), weight) in groups.into_iter().zip(weights) {
+            let endpoints: Vec<Value> = group.into_iter().map(lb_endpoint).collect();
+            let group = json!({
+                "locality": locality(place),
+                "load_balancing_weight": weight,
+                "lb_endpoints": endpoints,
+            });
+            localities.push(group);
+        }
     }
-    let localities: Vec<Value> = groups
-        .iter()
-        .filter_map(|((area, place), addresses)| {
-            let share = match from {
-                Some(to) => {
-                    let area_count = counts.get(area).copied().unwrap_or_default();
-                    locality_weight(*to.get(*area)?, addresses.len(), area_count)
-                }
-                None => u32::try_from(addresses.len()).unwrap_or(u32::MAX),
-            };
-            let endpoints: Vec<Value> = addresses.iter().copied().map(lb_endpoint).collect();
-            Some(json!({"locality": locality(place), "load_balancing_weight": share, "lb_endpoints": endpoints}))
-        })
-        .collect();
     json!({
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": outbound_cluster(host),
         "endpoints": localities,
     })
-}
-
-/// Share of an area's `weight` for a locality with `endpoints` of its `area_endpoints`, rounded up.
-fn locality_weight(weight: u32, endpoints: usize, area_endpoints: usize) -> u32 {
-    let share = (u64::from(weight) * endpoints as u64).div_ceil(area_endpoints.max(1) as u64);
-    u32::try_from(share).unwrap_or(u32::MAX)
 }
 
 // === impl EndpointFiles ===

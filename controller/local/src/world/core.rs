@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use gma_core::cluster::RoutingPlan;
 use gma_core::ids::{AreaName, ServiceName};
+use gma_core::model::Standby;
+use gma_core::routing::resting;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::instances::{PodEntry, Pods, Status};
 use super::pod::{self, Event, Kind, Order, Pod};
-use super::routing;
 use super::setup::Setup;
 use super::{Ask, WorldError};
 use crate::envoy::{EndpointFiles, Mesh, NodeSpec, assignment};
@@ -77,8 +78,10 @@ impl Core {
             };
             meshes.insert(area.clone(), mesh);
         }
-        let names: BTreeSet<AreaName> = areas.keys().cloned().collect();
-        let routing = routing::resting(setup.services.keys().cloned(), &names, cloud);
+        // What a service has before anyone routes it: every caller to the cloud.
+        let services: Vec<ServiceName> = setup.services.keys().cloned().collect();
+        let empty = links.keys().map(|edge| (edge.clone(), BTreeSet::new())).collect();
+        let routing = resting(&services, &empty, cloud, Standby::Distribute(1));
         // A pod sends at most four events in its life.
         let (events, happened) = mpsc::channel(64);
         let mut core = Self {
@@ -97,7 +100,7 @@ impl Core {
             _controller_relays: controller_relays,
             setup,
         };
-        for service in core.setup.services.keys().cloned().collect::<Vec<_>>() {
+        for service in services {
             core.write_endpoints(&service)
                 .map_err(|error| WorldError::folder(&core.setup.folder, error))?;
         }
@@ -193,7 +196,11 @@ impl Core {
             Some(service) => Kind::Cell {
                 binary: setup.cell.clone(),
                 workmodel: setup.workmodel.clone(),
-                service: setup.services.get(service).cloned().unwrap_or_default(),
+                service: setup
+                    .services
+                    .get(service)
+                    .map(|service| service.name.clone())
+                    .unwrap_or_default(),
             },
             None => Kind::Gateway {
                 ingress: setup
@@ -209,7 +216,7 @@ impl Core {
             kind,
             folder: setup.folder.join("pods").join(&node.name),
             node,
-            mesh: mesh.clone(),
+            mesh: mesh.of(&self.callees(service)),
             envoy: setup.envoy.clone(),
             concurrency: setup.topology.concurrency,
             failure_notice: setup.topology.failure_notice,
@@ -231,6 +238,19 @@ impl Core {
         self.pods.0.insert(number, entry);
     }
 
+    /// What a pod calls: a service what the work model says, a gateway the ingress.
+    fn callees(&self, service: Option<&ServiceName>) -> BTreeSet<ServiceName> {
+        match service {
+            Some(service) => self
+                .setup
+                .services
+                .get(service)
+                .map(|service| service.calls.clone())
+                .unwrap_or_default(),
+            None => self.setup.ingress.iter().cloned().collect(),
+        }
+    }
+
     fn node(
         &self,
         service: Option<&ServiceName>,
@@ -238,7 +258,9 @@ impl Core {
         locality: &Locality,
         number: u32,
     ) -> NodeSpec {
-        let short = service.and_then(|service| self.setup.services.get(service));
+        let short = service
+            .and_then(|service| self.setup.services.get(service))
+            .map(|service| &service.name);
         let workload = short.map_or_else(|| format!("istio-ingressgateway-{area}"), Clone::clone);
         let name = if short.is_some() {
             format!("{workload}-{area}-{number}")

@@ -9,6 +9,7 @@ mod requests;
 mod routing;
 mod setup;
 mod socket;
+mod workmodel;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

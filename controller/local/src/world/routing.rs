@@ -1,22 +1,10 @@
 //! Checks of a routing plan: those of istiod's webhook, and that its names exist here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use gma_core::cluster::{RoutingPlan, Weights};
 use gma_core::ids::{AreaName, ServiceName};
-
-/// Every caller area to the cloud: what a service has before anyone routes it.
-pub(super) fn resting(
-    services: impl Iterator<Item = ServiceName>,
-    areas: &BTreeSet<AreaName>,
-    cloud: &AreaName,
-) -> RoutingPlan {
-    let rule: BTreeMap<AreaName, Weights> = areas
-        .iter()
-        .map(|caller| (caller.clone(), Weights::from([(cloud.clone(), 100)])))
-        .collect();
-    RoutingPlan(services.map(|service| (service, rule.clone())).collect())
-}
+use gma_core::routing::check_weights;
 
 /// Takes over the plan's services. All of it is checked first, so a wrong plan changes nothing.
 pub(super) fn merge(
@@ -53,15 +41,7 @@ fn check(weights: &Weights, areas: &BTreeSet<AreaName>) -> Result<(), String> {
     if let Some(area) = weights.keys().find(|area| !areas.contains(*area)) {
         return Err(format!("`{area}` is no area; the areas are {}", list(areas)));
     }
-    if let Some((area, weight)) = weights.iter().find(|(_, weight)| !(1..=100).contains(*weight)) {
-        return Err(format!(
-            "weight {weight} of `{area}` must be 1 to 100; leave a zero out"
-        ));
-    }
-    match weights.values().sum::<u32>() {
-        100 => Ok(()),
-        sum => Err(format!("the weights sum to {sum}; they must sum to 100")),
-    }
+    check_weights(weights).map_err(|error| error.to_string())
 }
 
 pub(super) fn list(areas: &BTreeSet<AreaName>) -> String {
@@ -70,6 +50,12 @@ pub(super) fn list(areas: &BTreeSet<AreaName>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use gma_core::cluster::Placement;
+    use gma_core::model::Standby;
+    use gma_core::routing::resting;
+
     use super::*;
 
     fn areas() -> BTreeSet<AreaName> {
@@ -88,11 +74,9 @@ mod tests {
     }
 
     fn merged(plan: RoutingPlan) -> Result<RoutingPlan, String> {
-        let mut in_force = resting(
-            ["s0", "s1"].map(ServiceName::from).into_iter(),
-            &areas(),
-            &"cloud".into(),
-        );
+        let edges = Placement::from([("edge-1".into(), BTreeSet::new())]);
+        let services = ["s0", "s1"].map(ServiceName::from);
+        let mut in_force = resting(&services, &edges, &"cloud".into(), Standby::Distribute(1));
         let before = in_force.clone();
         let result = merge(&mut in_force, plan, &areas(), |service| {
             ["s0", "s1"].contains(&service.as_str())
@@ -120,10 +104,13 @@ mod tests {
     #[test]
     fn what_istiods_webhook_refuses_is_refused() {
         let cases = [
-            (plan("s1", "edge-1", &[("edge-1", 100), ("cloud", 0)]), "weight 0"),
+            (
+                plan("s1", "edge-1", &[("edge-1", 100), ("cloud", 0)]),
+                "the weight of cloud is 0",
+            ),
             (plan("s1", "edge-1", &[("edge-1", 98), ("cloud", 1)]), "sum to 99"),
             (plan("s1", "edge-1", &[]), "sum to 0"),
-            (plan("s1", "edge-1", &[("edge-1", 101)]), "weight 101"),
+            (plan("s1", "edge-1", &[("edge-1", 101)]), "is 101, not 1 to 100"),
             (
                 plan("s1", "edge-1", &[("edge-9", 100)]),
                 "`edge-9` is no area; the areas are cloud, edge-1",

@@ -6,11 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use gma_core::ids::ServiceName;
-use serde_json::Value;
-
 use super::WorldError;
+use super::workmodel::{self, Service};
 use crate::topology::{App, Topology};
+use gma_core::ids::ServiceName;
 
 /// Longest path of a Unix socket that Linux takes, bytes.
 const MAX_SOCKET_PATH: usize = 107;
@@ -19,8 +18,7 @@ const MAX_SOCKET_PATH: usize = 107;
 #[derive(Debug)]
 pub(super) struct Setup {
     pub(super) topology: Topology,
-    /// The short name of each service, which the cell knows it by.
-    pub(super) services: BTreeMap<ServiceName, String>,
+    pub(super) services: BTreeMap<ServiceName, Service>,
     /// Host that users enter at; none without an application.
     pub(super) ingress: Option<ServiceName>,
     pub(super) workmodel: PathBuf,
@@ -92,13 +90,17 @@ impl Setup {
             path: name.clone(),
             problem,
         };
-        self.services = services(&self.topology, &text).map_err(problem)?;
+        self.services = workmodel::parse(&self.topology, &text).map_err(problem)?;
         let ingress = ServiceName::new(self.topology.host(&app.ingress));
         if !self.services.contains_key(&ingress) {
             return Err(problem(format!(
                 "has no service `{}`; set app.ingress to one of {}",
                 app.ingress,
-                self.services.values().cloned().collect::<Vec<_>>().join(", ")
+                self.services
+                    .values()
+                    .map(|service| service.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             )));
         }
         self.ingress = Some(ingress);
@@ -107,33 +109,6 @@ impl Setup {
         self.cell = cell(app)?;
         Ok(())
     }
-}
-
-/// Services of a work model by host. The cell reads the rest of it, and says what is wrong there.
-fn services(topology: &Topology, text: &str) -> Result<BTreeMap<ServiceName, String>, String> {
-    let model: BTreeMap<String, Value> = serde_json::from_str(text).map_err(|error| {
-        format!("is no muBench work model: {error}; it maps each service to its description")
-    })?;
-    let mut services = BTreeMap::new();
-    for (name, description) in model {
-        let host = topology.host(&name);
-        let url = description.get("url").and_then(Value::as_str).unwrap_or(&name);
-        let url_host = url.split(':').next().unwrap_or_default();
-        // Names that the mesh answers to: the host, and what is left of it at each dot after the service's name.
-        let is_known = [host.as_str(), host.trim_end_matches(".cluster.local"), &name].contains(&url_host)
-            || url_host == format!("{name}.{}", topology.namespace);
-        if !is_known {
-            return Err(format!(
-                "calls `{name}` by `{url}`, which the mesh does not serve; make {name}.url `{host}`, or set the \
-                 topology's namespace"
-            ));
-        }
-        services.insert(ServiceName::new(host), name);
-    }
-    if services.is_empty() {
-        return Err("has no service; describe at least one".to_owned());
-    }
-    Ok(services)
 }
 
 fn filter(topology: &Topology) -> Result<Option<PathBuf>, WorldError> {
@@ -250,31 +225,6 @@ mod tests {
 
     fn topology() -> Topology {
         Topology::embedded("127.0.0.1:1".parse().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn the_embedded_work_model_has_ten_services() {
-        let services = services(&topology(), include_str!("../../default/workmodel.json")).unwrap();
-        assert_eq!(services.len(), 10);
-        assert_eq!(services[&ServiceName::from("s0.shop.svc.cluster.local")], "s0");
-    }
-
-    #[test]
-    fn a_url_that_the_mesh_does_not_serve_is_named_with_the_right_one() {
-        for good in [
-            "s1",
-            "s1.shop",
-            "s1.shop.svc",
-            "s1.shop.svc.cluster.local",
-            "s1.shop.svc.cluster.local:8080",
-        ] {
-            services(&topology(), &format!("{{\"s1\": {{\"url\": \"{good}\"}}}}")).unwrap();
-        }
-        let error = services(&topology(), "{\"s1\": {\"url\": \"s1.default\"}}").unwrap_err();
-        assert!(
-            error.contains("s1.default") && error.contains("s1.shop.svc.cluster.local"),
-            "{error}"
-        );
     }
 
     #[test]
