@@ -1,6 +1,5 @@
 //! For the benchmark: a filter that does nothing, on the stock SDK.
 #![cfg(target_arch = "wasm32")]
-#![expect(unsafe_code, reason = "the SDK's macro exports `_initialize`")]
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::LogLevel;

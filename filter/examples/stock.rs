@@ -1,7 +1,6 @@
 //! For the benchmark: the filter's measurement as the stock SDK suggests it. The same properties of each
 //! request, the same histograms and counts, a map by text; reports nothing.
 #![cfg(target_arch = "wasm32")]
-#![expect(unsafe_code, reason = "the SDK's macro exports `_initialize`")]
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
 //! Bounds: keys, memory, reports, and what happens past each.
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::time::Duration;
 
@@ -141,13 +142,16 @@ fn memory_is_bounded() {
     for _ in 0..2 {
         for number in 0..256 {
             for micros in [1, 10, 300, 5_000, 70_000, 900_000, 12_000_000, 60_000_000] {
-                host.log(&service(number).code(201).duration(Duration::from_micros(micros))).unwrap();
+                host.log(&service(number).code(201).duration(Duration::from_micros(micros)))
+                    .unwrap();
             }
         }
         host.run(1, seconds(8), |_| Reply::Failure).unwrap();
     }
     let calls = host.run(1, seconds(20), stored).unwrap();
-    let sent = reports(&calls).into_iter().flat_map(|report| report.window.series);
+    let sent = reports(&calls)
+        .into_iter()
+        .flat_map(|report| report.window.series);
     assert_eq!(sent.map(|series| series.count).sum::<u64>(), 2 * 256 * 8);
     assert!(host.memory_bytes() <= 8 * MIB, "{} bytes", host.memory_bytes());
     println!("linear memory: {} KiB", host.memory_bytes() >> 10);

@@ -1,4 +1,5 @@
 //! The conversation with the controller: pacing, acks of each verdict, loss, and what is never lost or double.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails where it stands")]
 
 use std::time::Duration;
 
@@ -270,7 +271,7 @@ fn a_refused_report_blocks_nothing_and_is_counted() {
         .unwrap();
     let refuse = |call: &HttpCall| {
         altered(call, |ack| {
-            ack.verdict = Verdict::Refused(Reason::RefusedUnknownNode)
+            ack.verdict = Verdict::Refused(Reason::RefusedUnknownNode);
         })
     };
     let refused = host.run(1, seconds(4), refuse).unwrap();
@@ -296,7 +297,11 @@ fn a_busy_controller_is_asked_again_later() {
     let mut host = known();
     log(&mut host, 5);
     let busy = |next_ms| {
-        move |call: &HttpCall| altered(call, |ack| (ack.verdict, ack.next_ms) = (Verdict::Busy, next_ms))
+        move |call: &HttpCall| {
+            altered(call, |ack| {
+                (ack.verdict, ack.next_ms) = (Verdict::Busy, next_ms);
+            })
+        }
     };
     let calls = host.run(1, seconds(4), busy(0)).unwrap();
     assert!((1..=3).contains(&calls.len()), "{}", calls.len());

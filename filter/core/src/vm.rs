@@ -161,10 +161,7 @@ impl Vm {
             .as_ref()
             .map_or(Duration::MAX, |session| session.config.heartbeat);
         // Ticks come a little late each time: half a tick less keeps 0.5 s from becoming 0.75 s.
-        let pace = self
-            .pace
-            .unwrap_or_else(|| self.own_pace())
-            .saturating_sub(TICK / 2);
+        let pace = self.pace.unwrap_or_else(|| self.own_pace()).max(TICK) - TICK / 2;
         self.timing.window_start = start;
         self.timing.news = start.after(pace);
         self.timing.heartbeat = start.after(heartbeat - self.random.up_to(heartbeat / 10));
