@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gma_local::{Topology, World};
-use gma_tests::local::{Users, built, ensure_at_edge, envoy, gateway, host, instance, split, until};
+use gma_tests::local::{Sent, Users, built, ensure_at_edge, envoy, gateway, host, instance, split, until};
 
 /// From a change's answer to the first request by it, on a busy machine.
 const PROPAGATION: Duration = Duration::from_millis(500);
@@ -32,7 +32,7 @@ async fn the_embedded_application_serves_and_moves_without_a_failed_request() {
     assert_eq!((state.services.len(), state.envoys.len()), (10, 11));
 
     let at_rest = users.send_each("/api/v1", 20).await;
-    assert!(at_rest.iter().all(|sent| sent.is_ok()), "{at_rest:?}");
+    assert!(at_rest.iter().all(Sent::is_ok), "{at_rest:?}");
     let load = users.load(20, &["/api/v1"]);
     for service in ["s0", "s1"] {
         ensure_at_edge(&client, service).await;

@@ -2,20 +2,12 @@
 
 use std::time::Duration;
 
-use gma_local::{State, World};
-use gma_tests::local::{
-    Sent, Users, area_of, ensure_at_edge, gateway, host, instance, split, start, topology, until,
-};
+use gma_local::State;
+use gma_tests::local::{self, Sent, Users, area_of, ensure_at_edge, gateway, host, instance, split, until};
 
 const CELL: &str = env!("CARGO_BIN_EXE_test-cell");
 /// From a change's answer to the first request by it, on a busy machine. Measured: some 10 ms.
 const PROPAGATION: Duration = Duration::from_millis(500);
-
-async fn world(services: usize, cloud_zones: usize) -> (World, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let topology = topology(folder.path(), CELL, services, cloud_zones);
-    (start(topology, folder.path()).await, folder)
-}
 
 fn at_edge(state: &State, sent: &[Sent]) -> usize {
     sent.iter()
@@ -29,7 +21,7 @@ fn failed(sent: &[Sent]) -> Vec<&Sent> {
 
 #[tokio::test]
 async fn weights_split_exactly_and_change_without_a_failed_request() {
-    let (world, _folder) = world(1, 1).await;
+    let (world, _folder) = local::world(CELL, 1, 1).await;
     let client = world.client();
     let users = Users::at(gateway(&client).await);
     ensure_at_edge(&client, "s0").await;
@@ -66,7 +58,7 @@ async fn weights_split_exactly_and_change_without_a_failed_request() {
 
 #[tokio::test]
 async fn a_change_of_weights_touches_endpoints_only() {
-    let (world, _folder) = world(1, 1).await;
+    let (world, _folder) = local::world(CELL, 1, 1).await;
     let client = world.client();
     let users = Users::at(gateway(&client).await);
     ensure_at_edge(&client, "s0").await;
@@ -106,7 +98,7 @@ async fn a_change_of_weights_touches_endpoints_only() {
 
 #[tokio::test]
 async fn each_of_three_cloud_zones_is_rounded_up() {
-    let (world, _folder) = world(1, 3).await;
+    let (world, _folder) = local::world(CELL, 1, 3).await;
     let client = world.client();
     let users = Users::at(gateway(&client).await);
     ensure_at_edge(&client, "s0").await;
@@ -122,7 +114,7 @@ async fn each_of_three_cloud_zones_is_rounded_up() {
 
 #[tokio::test]
 async fn sidecars_call_by_their_own_areas_weights_and_over_the_wan() {
-    let (world, _folder) = world(2, 1).await;
+    let (world, _folder) = local::world(CELL, 2, 1).await;
     let client = world.client();
     let users = Users::at(gateway(&client).await);
     ensure_at_edge(&client, "s0").await;
@@ -165,7 +157,7 @@ async fn sidecars_call_by_their_own_areas_weights_and_over_the_wan() {
 
 #[tokio::test]
 async fn a_removed_instance_finishes_what_it_began() {
-    let (world, _folder) = world(1, 1).await;
+    let (world, _folder) = local::world(CELL, 1, 1).await;
     let client = world.client();
     let users = Users::at(gateway(&client).await);
     ensure_at_edge(&client, "s0").await;

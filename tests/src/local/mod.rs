@@ -18,6 +18,7 @@ use gma_core::cluster::{Instance, Phase, RoutingPlan, Weights};
 use gma_core::ids::{AreaName, ServiceName};
 use gma_local::{Client, State, Topology, World};
 use serde_json::json;
+use tempfile::TempDir;
 
 pub use load::{Load, Sent, Users};
 
@@ -89,6 +90,17 @@ pub async fn start(topology: Topology, folder: &Path) -> World {
         Ok(world) => world,
         Err(error) => panic!("{error}"),
     }
+}
+
+/// A world of its own folder; see [`topology`].
+pub async fn world(cell: &str, services: usize, cloud_zones: usize) -> (World, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let world = start(
+        topology(folder.path(), cell, services, cloud_zones),
+        folder.path(),
+    )
+    .await;
+    (world, folder)
 }
 
 /// Where the users of edge-1 connect.
