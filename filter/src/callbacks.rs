@@ -76,6 +76,12 @@ fn configure(vm: &mut Vm, host: &mut Host, root: u32, size: usize) {
             })
         });
     let now = host.now();
+    // A root without a good configuration ticks too: it tells older roots that it lives.
+    let status = host.set_tick_period(TICK.as_millis() as u32);
+    if status != Status::Ok as u32 {
+        let message = format!("{MODULE}: cannot report: the host refused a timer, status {status}");
+        host.log(LogLevel::Critical, &message);
+    }
     match session {
         Ok(session) => {
             let cluster = &session.config.controller.cluster;
@@ -84,14 +90,9 @@ fn configure(vm: &mut Vm, host: &mut Host, root: u32, size: usize) {
                 &format!("{MODULE}: measures, reports to {cluster}"),
             );
             vm.configure(session, now);
-            let status = host.set_tick_period(TICK.as_millis() as u32);
-            if status != Status::Ok as u32 {
-                let message = format!("{MODULE}: cannot report: the host refused a timer, status {status}");
-                host.log(LogLevel::Critical, &message);
-            }
         }
         Err(error) => {
-            vm.suspend(now);
+            vm.suspend(root, now);
             let message = format!(
                 "{MODULE}: requests pass UNMEASURED: the plugin configuration cannot be used: {error}. \
                  Correct pluginConfig of the WasmPlugin; traffic is not affected."

@@ -3,8 +3,10 @@
     unsafe_code,
     reason = "declares and makes the calls of the proxy-wasm ABI 0.2.1"
 )]
-
-#![expect(clippy::unused_self, reason = "the receiver is the right to call the host: what it returns is borrowed")]
+#![expect(
+    clippy::unused_self,
+    reason = "the receiver is the right to call the host: what it returns is borrowed"
+)]
 
 use std::ptr::null_mut;
 

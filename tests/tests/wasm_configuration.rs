@@ -138,7 +138,7 @@ fn a_report_in_flight_of_an_older_root_is_sent_again() {
     host.configure(2, OTHER).unwrap();
     // Its answer comes late and is ignored, as are its ticks.
     host.answer(1, old[0].token, &stored(&old[0])).unwrap();
-    for _ in 0..100 {
+    for _ in 0..30 {
         host.tick(1).unwrap();
     }
     assert_eq!(host.take_call(), None);
@@ -150,6 +150,37 @@ fn a_report_in_flight_of_an_older_root_is_sent_again() {
     host.answer(2, again.token, &stored(&again)).unwrap();
     log(&mut host, 1);
     assert_eq!(requests(&host.run(2, seconds(8), stored).unwrap()), 1);
+}
+
+/// Envoy keeps a root while streams use it, and does not configure it again when its configuration comes back.
+#[test]
+fn an_older_root_takes_over_when_the_newest_is_gone() {
+    for rolled_back in [OTHER, "{}"] {
+        let mut host = Host::new().unwrap();
+        host.configure(1, GOOD).unwrap();
+        log(&mut host, 5);
+        host.configure(2, rolled_back).unwrap();
+        // Both tick: only the newest speaks.
+        for _ in 0..200 {
+            host.advance(Duration::from_millis(250));
+            host.tick(1).unwrap();
+            assert_eq!(host.take_call(), None, "{rolled_back}");
+            host.tick(2).unwrap();
+            if let Some(call) = host.take_call() {
+                host.answer(2, call.token, &Reply::Failure).unwrap();
+            }
+        }
+        // The newest is gone: 10 s later the older one speaks, with every count.
+        let early = host.run(1, seconds(9), stored).unwrap();
+        assert!(early.is_empty());
+        let calls = host.run(1, seconds(10), stored).unwrap();
+        assert_eq!(
+            (requests(&calls), calls[0].cluster.as_str()),
+            (5, "gma"),
+            "{rolled_back}"
+        );
+        assert!(host.log(&Request::outbound(CART)).unwrap() > 0);
+    }
 }
 
 #[test]

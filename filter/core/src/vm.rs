@@ -23,6 +23,13 @@ const SIDECAR_AGE: Duration = Duration::from_secs(4);
 /// Keys are looked at for eviction so often: far below the 10 minutes that they may be idle.
 const SWEEP: Duration = Duration::from_secs(10);
 
+/// Root contexts beside the newest that are remembered: WasmPlugins of one proxy with this module, and
+/// configurations that Envoy has not let go yet.
+const MAX_OLDER: usize = 4;
+/// Ticks of older roots without one of the newest until it is taken for deleted: 10 s of one root. Ticks, not
+/// time: a worker that stood still must not confuse the two.
+const MAX_MISSED: u32 = 40;
+
 /// Sends in vain until the log says so: a restart of the controller is no news.
 const TELL_AFTER: u32 = 3;
 
@@ -39,12 +46,24 @@ pub struct Session {
     pub node: Node,
 }
 
+/// A root context; without a session where its configuration was bad.
+#[derive(Debug)]
+struct Root {
+    id: u32,
+    session: Option<Session>,
+}
+
 /// The state of one VM: identity, accumulators, sequence, and the report in flight.
 #[derive(Debug)]
 pub struct Vm {
     id: u64,
     module: &'static str,
-    session: Option<Session>,
+    /// The root context that was configured last: it speaks for the VM.
+    newest: Option<Root>,
+    /// Roots that may still live, for the case that the newest is deleted.
+    older: Vec<Session>,
+    /// Ticks of older roots since the last one of the newest.
+    missed: u32,
     measure: Measure,
     sending: Sending,
     /// Number of the last window that was frozen.
@@ -61,6 +80,7 @@ pub struct Vm {
 /// When what is due.
 #[derive(Clone, Copy, Debug, Default)]
 struct Timing {
+    /// Zero before the first good configuration.
     window_start: Timestamp,
     /// The next window, where there is something to say.
     news: Timestamp,
@@ -87,7 +107,9 @@ impl Vm {
             // 0 is no identity on the wire.
             id: id.max(1),
             module,
-            session: None,
+            newest: None,
+            older: Vec::new(),
+            missed: 0,
             measure: Measure::new(id),
             sending: Sending::Idle,
             seq: 0,
@@ -100,13 +122,13 @@ impl Vm {
     }
 
     /// The configuration in force; none before the first and after a bad one.
-    pub const fn session(&self) -> Option<&Session> {
-        self.session.as_ref()
+    pub fn session(&self) -> Option<&Session> {
+        self.newest.as_ref()?.session.as_ref()
     }
 
     /// Counts one finished request; does nothing without a configuration.
     pub fn observe(&mut self, host: &mut impl Properties) {
-        if self.session.is_some() {
+        if self.session().is_some() {
             self.measure.observe(host);
         }
     }
@@ -117,9 +139,14 @@ impl Vm {
 impl Vm {
     /// Puts a plugin configuration in force; its root context is the one that ticks from now on.
     pub fn configure(&mut self, session: Session, now: Timestamp) {
-        let is_first = self.seq == 0 && self.session.is_none();
-        self.session = Some(session);
-        self.sending = std::mem::take(&mut self.sending).orphaned(now);
+        let is_first = self.timing.window_start == Timestamp::default();
+        self.put_in_force(
+            Root {
+                id: session.root,
+                session: Some(session),
+            },
+            now,
+        );
         if is_first {
             self.timing.window_start = now;
             // A configuration reaches all proxies of a mesh at once: their first reports are spread.
@@ -130,15 +157,66 @@ impl Vm {
         }
     }
 
-    /// A bad configuration came: requests pass unmeasured. What was counted before waits for a good one.
-    pub fn suspend(&mut self, now: Timestamp) {
-        self.session = None;
+    /// A bad configuration came for this root: requests pass unmeasured. What was counted before waits for a
+    /// good one.
+    pub fn suspend(&mut self, root: u32, now: Timestamp) {
+        self.put_in_force(
+            Root {
+                id: root,
+                session: None,
+            },
+            now,
+        );
+    }
+
+    fn put_in_force(&mut self, root: Root, now: Timestamp) {
+        self.older.retain(|session| session.root != root.id);
+        if let Some(Root {
+            id,
+            session: Some(session),
+        }) = self.newest.take()
+            && id != root.id
+        {
+            self.older.push(session);
+        }
+        if self.older.len() > MAX_OLDER {
+            self.older.remove(0);
+        }
+        self.newest = Some(root);
+        self.missed = 0;
         self.sending = std::mem::take(&mut self.sending).orphaned(now);
+    }
+
+    /// Notes a tick; whether it is of the root that speaks for the VM. Envoy deletes a root without a word,
+    /// and does not configure one anew that it still has when a configuration is rolled back: an older root
+    /// that ticks alone takes over.
+    fn speaks(&mut self, root: u32, now: Timestamp) -> bool {
+        if self.newest.as_ref().is_some_and(|newest| newest.id == root) {
+            self.missed = 0;
+            return true;
+        }
+        let Some(at) = self.older.iter().position(|session| session.root == root) else {
+            return false;
+        };
+        self.missed += 1;
+        if self.missed <= MAX_MISSED {
+            return false;
+        }
+        let session = self.older.remove(at);
+        self.put_in_force(
+            Root {
+                id: root,
+                session: Some(session),
+            },
+            now,
+        );
+        self.plan(self.timing.window_start);
+        true
     }
 
     /// The configured pace, one tick short, so that counts do not get older than it while a tick is awaited.
     fn own_pace(&self) -> Duration {
-        let Some(session) = &self.session else {
+        let Some(session) = self.session() else {
             return SIDECAR_AGE;
         };
         let age = if session.node.is_gateway() {
@@ -157,8 +235,7 @@ impl Vm {
     /// Plans the window that began at `start`.
     fn plan(&mut self, start: Timestamp) {
         let heartbeat = self
-            .session
-            .as_ref()
+            .session()
             .map_or(Duration::MAX, |session| session.config.heartbeat);
         // Ticks come a little late each time: half a tick less keeps 0.5 s from becoming 0.75 s.
         let pace = self.pace.unwrap_or_else(|| self.own_pace()).max(TICK) - TICK / 2;
@@ -174,8 +251,11 @@ impl Vm {
     /// The body to send now, if any. The shell makes the call and says how it went: [`Vm::sent`] or
     /// [`Vm::not_sent`].
     pub fn tick(&mut self, root: u32, now: Timestamp) -> Option<Vec<u8>> {
-        let session = self.session.as_ref().filter(|session| session.root == root)?;
-        if self.sending.is_overdue(now, session.config.controller.timeout) {
+        if !self.speaks(root, now) {
+            return None;
+        }
+        let timeout = self.session()?.config.controller.timeout;
+        if self.sending.is_overdue(now, timeout) {
             self.fail(now, Duration::ZERO);
         }
         if self.timing.sweep <= now {
@@ -194,7 +274,9 @@ impl Vm {
     }
 
     fn freeze(&mut self, now: Timestamp) {
-        let Some(session) = &self.session else { return };
+        let Some(session) = self.newest.as_ref().and_then(|root| root.session.as_ref()) else {
+            return;
+        };
         let header = Header {
             node_id: &session.node.id,
             identity: self.resync.then_some(&session.node.identity),
@@ -215,7 +297,7 @@ impl Vm {
             vm: self.id,
             seq: part.seq,
             module: self.module,
-            config_hash: self.session.as_ref()?.config_hash,
+            config_hash: self.session()?.config_hash,
             age_ms: u64::try_from(now.since(part.ended).as_millis()).unwrap_or(u64::MAX),
             round_trip_us: self.round_trip_us,
         };
@@ -244,12 +326,7 @@ impl Vm {
         else {
             return None;
         };
-        if *flying != call
-            || self
-                .session
-                .as_ref()
-                .is_none_or(|session| session.root != call.root)
-        {
+        if *flying != call || self.newest.as_ref().is_none_or(|newest| newest.id != call.root) {
             return None;
         }
         let (seq, sent, failures) = (parts.first.seq, *sent, *failures);

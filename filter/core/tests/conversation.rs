@@ -1,5 +1,9 @@
 //! The filter against a controller that answers as it likes: whatever happens, each request is counted once.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it stands")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it stands"
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -119,7 +123,10 @@ impl World {
         let first = self.token;
         while let Some(body) = self.vm.tick(self.root, self.now) {
             self.token += 1;
-            assert!(self.token - first <= 16, "one moment must not make reports without end");
+            assert!(
+                self.token - first <= 16,
+                "one moment must not make reports without end"
+            );
             let call = Call {
                 root: self.root,
                 token: self.token,
@@ -272,7 +279,8 @@ proptest! {
                 Step::Tick { wait_ms, reply } => world.tick(Duration::from_millis(wait_ms), reply),
                 Step::Configure => world.configure(),
                 Step::BadConfiguration => {
-                    world.vm.suspend(world.now);
+                    world.root += 1;
+                    world.vm.suspend(world.root, world.now);
                     world.configured = false;
                 }
             }
