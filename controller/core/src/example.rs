@@ -12,7 +12,10 @@ pub fn problem() -> Problem {
     let one = CallsPerRequest::nearest(1.0);
     let area = |name: &str, cpu_core_hour| Area {
         name: name.into(),
-        prices: Prices { cpu_core_hour: Money::nearest(cpu_core_hour), memory_gb_hour: Money::ZERO },
+        prices: Prices {
+            cpu_core_hour: Money::nearest(cpu_core_hour),
+            memory_gb_hour: Money::ZERO,
+        },
         localities: 1,
     };
     let service = |name: &str, own_ms: f64| Service {
@@ -45,12 +48,23 @@ pub fn problem() -> Problem {
             user_calls: vec![(ServiceIx(0), one)],
             measured: None,
         }],
-        services: vec![service("front", 5.0), service("cart", 10.0), service("users", 5.0)],
+        services: vec![
+            service("front", 5.0),
+            service("cart", 10.0),
+            service("users", 5.0),
+        ],
         calls: [1, 2]
-            .map(|callee| Call { caller: ServiceIx(0), callee: ServiceIx(callee), per_request: one })
+            .map(|callee| Call {
+                caller: ServiceIx(0),
+                callee: ServiceIx(callee),
+                per_request: one,
+            })
             .into(),
         standby: Standby::Distribute(1),
     };
-    #[expect(clippy::expect_used, reason = "a constant, checked by every example that uses it")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a constant, checked by every example that uses it"
+    )]
     Problem::try_new(spec).expect("the example is a valid problem")
 }

@@ -4,10 +4,9 @@
 //! bandwidth) from [`Settings`]. What is missing is an error that names it, never a 0. Formulas: the crate's README,
 //! "From measurements".
 
+mod learned;
 mod settings;
 mod sums;
-#[cfg(test)]
-mod tests;
 mod times;
 
 use std::collections::BTreeSet;
@@ -18,10 +17,12 @@ use crate::cluster::{Cluster, Phase};
 use crate::ids::{AreaName, ServiceName};
 use crate::model::{
     AreaIx, Call, DensePlacement, Edge, EdgeIx, Problem, ProblemError, Service, ServiceIx, Site, Spec,
+    overlap,
 };
 use crate::snapshot::{Caller, EdgeSnapshot, Measured, Snapshot};
 use crate::units::{Bytes, CallsPerRequest, CpuSeconds, Micros, Ratio, Rps};
 
+pub use learned::{Learned, MAX_LEARNED};
 pub use settings::{EdgeSettings, ServiceSettings, Settings};
 
 use sums::Sums;
@@ -59,7 +60,10 @@ impl fmt::Display for NotMeasured {
             Self::Rtt(edge) => write!(f, "no round trip between {edge} and the cloud in the window"),
             Self::UserCalls(edge) => write!(f, "the gateway of {edge} called no service in the window"),
             Self::Received(service) => {
-                write!(f, "{service} is called, and its proxies reported no request that they received")
+                write!(
+                    f,
+                    "{service} is called, and its proxies reported no request that they received"
+                )
             }
             Self::OutOfRange { what, value } => write!(f, "{what} is {value}"),
             Self::Graph(error) => error.fmt(f),
@@ -96,16 +100,28 @@ impl Problem {
         };
         let names = services(snapshot, cluster, settings);
         let sums = Sums::of(snapshot, settings, &names);
-        let edges = settings.edges.iter().enumerate().map(|(at, value)| {
-            measured_edge(snapshot, value, EdgeIx::at(at), &sums, at == position)
-        });
+        let edges = settings
+            .edges
+            .iter()
+            .enumerate()
+            .map(|(at, value)| measured_edge(snapshot, value, EdgeIx::at(at), &sums, at == position));
         let edges: Vec<Edge> = edges.collect::<Result<_, _>>()?;
         if let Some(silent) = silent(&names, &sums, &edges) {
             return Err(NotMeasured::Received(silent));
         }
-        let times = Times::new(&sums, &edges, snapshot.window);
+        let times = Times::new(&sums, &edges, snapshot);
         let services = names.iter().enumerate().map(|(at, name)| {
-            service(name, ServiceIx::at(at), &Parts { sums: &sums, times: &times, settings, cluster, snapshot })
+            service(
+                name,
+                ServiceIx::at(at),
+                &Parts {
+                    sums: &sums,
+                    times: &times,
+                    settings,
+                    cluster,
+                    snapshot,
+                },
+            )
         });
         let calls = sums.graph().map(|(caller, callee, calls)| Call {
             caller,
@@ -129,10 +145,18 @@ impl DensePlacement {
     /// What runs and serves: instances that are Ready, and that no rule keeps all callers at their edge away from.
     pub fn from_cluster(problem: &Problem, cluster: &Cluster) -> Self {
         let mut this = Self::cloud_only(problem);
-        for instance in cluster.instances.iter().filter(|instance| instance.phase == Phase::Ready) {
+        for instance in cluster
+            .instances
+            .iter()
+            .filter(|instance| instance.phase == Phase::Ready)
+        {
             let edge = problem.edge_by_name(&instance.area);
             let service = problem.service_by_name(&instance.service);
-            let rule = cluster.routing.0.get(&instance.service).and_then(|callers| callers.get(&instance.area));
+            let rule = cluster
+                .routing
+                .0
+                .get(&instance.service)
+                .and_then(|callers| callers.get(&instance.area));
             let away = rule.is_some_and(|weights| !weights.contains_key(&instance.area));
             if let (Some(edge), Some(service), false) = (edge, service, away) {
                 this.set(edge, service, true);
@@ -168,7 +192,8 @@ fn measured_edge(
     let missing = |why: fn(AreaName) -> NotMeasured| if required { Err(why(name.clone())) } else { Ok(()) };
     let measured = match heard.map(|edge| &edge.user_delay) {
         Some(Measured::Present { value }) => Some(
-            Micros::try_new(value.mean_us).map_err(|error| out_of_range("mean user delay", name, error.value))?,
+            Micros::try_new(value.mean_us)
+                .map_err(|error| out_of_range("mean user delay", name, error.value))?,
         ),
         _ => {
             missing(NotMeasured::UserDelay)?;
@@ -199,7 +224,10 @@ fn measured_edge(
 }
 
 fn out_of_range(what: &str, edge: &AreaName, value: f64) -> NotMeasured {
-    NotMeasured::OutOfRange { what: format!("{what} of {edge}"), value }
+    NotMeasured::OutOfRange {
+        what: format!("{what} of {edge}"),
+        value,
+    }
 }
 
 fn micros(duration: Duration) -> Micros {
@@ -208,7 +236,9 @@ fn micros(duration: Duration) -> Micros {
 
 /// A service on some user's path that never said what it received.
 fn silent(names: &[ServiceName], sums: &Sums, edges: &[Edge]) -> Option<ServiceName> {
-    let users = edges.iter().flat_map(|edge| edge.user_calls.iter().map(|(service, _)| *service));
+    let users = edges
+        .iter()
+        .flat_map(|edge| edge.user_calls.iter().map(|(service, _)| *service));
     let mut open: Vec<ServiceIx> = users.collect();
     let mut found = BTreeSet::new();
     while let Some(service) = open.pop() {
@@ -216,7 +246,9 @@ fn silent(names: &[ServiceName], sums: &Sums, edges: &[Edge]) -> Option<ServiceN
             open.extend(sums.callees(service));
         }
     }
-    let silent = found.into_iter().find(|service| sums.received(*service).timed == 0.0)?;
+    let silent = found
+        .into_iter()
+        .find(|service| sums.received(*service).timed == 0.0)?;
     names.get(silent.position()).cloned()
 }
 
@@ -229,12 +261,17 @@ struct Parts<'a> {
 }
 
 fn service(name: &ServiceName, service: ServiceIx, parts: &Parts<'_>) -> Service {
-    let Parts { sums, times, settings, .. } = parts;
+    let Parts {
+        sums,
+        times,
+        settings,
+        ..
+    } = parts;
     let own = settings.of(name);
-    let overlap = settings.overlaps.get(name).copied().filter(|overlap| overlap.as_f64() > 0.0);
-    let overlap = overlap.map_or_else(|| times.overlap(service), |overlap| overlap.as_f64().min(1.0));
+    let callees = sums.callees(service).count();
+    let serial = times.serial(name, service, &settings.learned);
     let site = |area| Site {
-        own: Micros::nearest(times.own(service, area, overlap)),
+        own: Micros::nearest(times.own(service, area, serial)),
         cpu_request: own.cpu_request,
         memory_request: own.memory_request,
         threshold: own.threshold,
@@ -243,8 +280,12 @@ fn service(name: &ServiceName, service: ServiceIx, parts: &Parts<'_>) -> Service
     let received = sums.received(service);
     Service {
         name: name.clone(),
-        response: Bytes::nearest(if received.timed > 0.0 { received.bytes / received.timed } else { 0.0 }),
-        overlap: Ratio::nearest(overlap),
+        response: Bytes::nearest(if received.timed > 0.0 {
+            received.bytes / received.timed
+        } else {
+            0.0
+        }),
+        overlap: Ratio::nearest(overlap(serial, callees)),
         hop_local: Micros::nearest(times.hop_local(service)),
         hop_remote: Micros::nearest(times.hop_remote(service)),
         cpu_per_request: CpuSeconds::nearest(cpu_per_request(name, service, &own, parts)),
@@ -266,11 +307,20 @@ fn cpu_per_request(name: &ServiceName, service: ServiceIx, own: &ServiceSettings
         return cores.as_f64() / rate;
     }
     let replicas = |area: &AreaName| {
-        let of_area = |instance: &&crate::cluster::Instance| instance.service == *name && instance.area == *area;
-        let running = parts.cluster.instances.iter().filter(of_area).map(|instance| instance.replicas);
+        let of_area =
+            |instance: &&crate::cluster::Instance| instance.service == *name && instance.area == *area;
+        let running = parts
+            .cluster
+            .instances
+            .iter()
+            .filter(of_area)
+            .map(|instance| instance.replicas);
         f64::from(running.fold(0_u32, u32::saturating_add).max(1))
     };
-    let areas = parts.settings.area_names().zip(AreaIx::all(parts.settings.edges.len()));
+    let areas = parts
+        .settings
+        .area_names()
+        .zip(AreaIx::all(parts.settings.edges.len()));
     let weighted: f64 = areas
         .map(|(name, area)| replicas(name) * parts.sums.received_at(service, area).requests / requests)
         .sum();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::learned::Learned;
 use crate::ids::{AreaName, ServiceName};
 use crate::model::{Area, Pin, Prices, Standby};
 use crate::units::{BitsPerSecond, CpuCores, Gigabytes, Money, Ratio};
@@ -21,8 +22,8 @@ pub struct Settings {
     pub standby: Standby,
     /// CPU in use by each service over all areas, cores; services without are taken at their requests.
     pub cpu_cores: BTreeMap<ServiceName, CpuCores>,
-    /// Overlaps that were learned; they replace the prior. 0 counts as absent.
-    pub overlaps: BTreeMap<ServiceName, Ratio>,
+    /// What earlier windows taught of overlaps: see [`Learned::observe`].
+    pub learned: Learned,
 }
 
 /// An edge.
@@ -59,7 +60,10 @@ impl Settings {
     pub fn new(cloud: AreaName, edges: impl IntoIterator<Item = AreaName>) -> Self {
         let area = |name, cpu: f64, memory: f64| Area {
             name,
-            prices: Prices { cpu_core_hour: Money::nearest(cpu), memory_gb_hour: Money::nearest(memory) },
+            prices: Prices {
+                cpu_core_hour: Money::nearest(cpu),
+                memory_gb_hour: Money::nearest(memory),
+            },
             localities: 1,
         };
         let edge = |name| EdgeSettings {
@@ -74,12 +78,15 @@ impl Settings {
             default_service: ServiceSettings::default(),
             standby: Standby::default(),
             cpu_cores: BTreeMap::new(),
-            overlaps: BTreeMap::new(),
+            learned: Learned::default(),
         }
     }
 
     pub(super) fn of(&self, service: &ServiceName) -> ServiceSettings {
-        self.services.get(service).copied().unwrap_or(self.default_service)
+        self.services
+            .get(service)
+            .copied()
+            .unwrap_or(self.default_service)
     }
 
     pub(super) fn area_names(&self) -> impl Iterator<Item = &AreaName> {

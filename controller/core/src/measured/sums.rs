@@ -67,10 +67,15 @@ impl Sum {
 impl Sums {
     /// Areas that the settings do not name are left out; `names` has every service of the snapshot.
     pub(super) fn of(snapshot: &Snapshot, settings: &Settings, names: &[ServiceName]) -> Self {
-        let services: BTreeMap<&ServiceName, ServiceIx> =
-            names.iter().enumerate().map(|(at, name)| (name, ServiceIx::at(at))).collect();
-        let areas: BTreeMap<&AreaName, AreaIx> =
-            settings.area_names().zip(AreaIx::all(settings.edges.len())).collect();
+        let services: BTreeMap<&ServiceName, ServiceIx> = names
+            .iter()
+            .enumerate()
+            .map(|(at, name)| (name, ServiceIx::at(at)))
+            .collect();
+        let areas: BTreeMap<&AreaName, AreaIx> = settings
+            .area_names()
+            .zip(AreaIx::all(settings.edges.len()))
+            .collect();
         let mut this = Self::default();
         for call in &snapshot.calls {
             let from = match &call.caller {
@@ -83,15 +88,26 @@ impl Sums {
                     _ => continue,
                 },
             };
-            let Some(&callee) = services.get(&call.callee) else { continue };
-            let area = call.callee_area.as_ref().and_then(|area| areas.get(area)).copied();
+            let Some(&callee) = services.get(&call.callee) else {
+                continue;
+            };
+            let area = call
+                .callee_area
+                .as_ref()
+                .and_then(|area| areas.get(area))
+                .copied();
             let sum = sum(&call.outcomes, call.timed, call.sum_us, call.response_bytes);
             this.calls.entry((from, callee, area)).or_default().add(&sum);
         }
         for received in &snapshot.received {
             let cell = services.get(&received.service).zip(areas.get(&received.area));
             let Some((&service, &area)) = cell else { continue };
-            let sum = sum(&received.outcomes, received.timed, received.sum_us, received.response_bytes);
+            let sum = sum(
+                &received.outcomes,
+                received.timed,
+                received.sum_us,
+                received.response_bytes,
+            );
             this.received.entry((service, area)).or_default().add(&sum);
         }
         this.count_calls();
@@ -117,28 +133,30 @@ impl Sums {
     /// Over all areas.
     pub(super) fn received(&self, service: ServiceIx) -> Sum {
         let mut sum = Sum::default();
-        let cells = self.received.range((service, AreaIx::Cloud)..=(service, AreaIx::Edge(EdgeIx(u32::MAX))));
+        let cells = self
+            .received
+            .range((service, AreaIx::Cloud)..=(service, AreaIx::Edge(EdgeIx(u32::MAX))));
         cells.for_each(|(_, cell)| sum.add(cell));
         sum
     }
 
     pub(super) fn graph(&self) -> impl Iterator<Item = (ServiceIx, ServiceIx, f64)> {
-        self.graph.iter().flat_map(|(caller, row)| row.iter().map(|(callee, calls)| (*caller, *callee, *calls)))
+        self.graph
+            .iter()
+            .flat_map(|(caller, row)| row.iter().map(|(callee, calls)| (*caller, *callee, *calls)))
     }
 
     pub(super) fn callees(&self, service: ServiceIx) -> impl Iterator<Item = ServiceIx> {
-        self.graph.get(&service).into_iter().flat_map(|row| row.keys().copied())
+        self.graph
+            .get(&service)
+            .into_iter()
+            .flat_map(|row| row.keys().copied())
     }
 
     /// Calls of one caller, by callee and area.
     pub(super) fn of_caller(&self, from: From) -> impl Iterator<Item = (&Route, &Sum)> {
         let last = (from, ServiceIx(u32::MAX), Some(AreaIx::Edge(EdgeIx(u32::MAX))));
         self.calls.range((from, ServiceIx(0), None)..=last)
-    }
-
-    /// Calls of a service per request received.
-    pub(super) fn calls_per_request(&self, service: ServiceIx) -> f64 {
-        self.graph.get(&service).map_or(0.0, |row| row.values().sum())
     }
 
     /// Of the requests that an edge's gateway routed, the part that went to each service.
@@ -156,7 +174,14 @@ impl Sums {
 }
 
 fn sum(outcomes: &OutcomeCounts, timed: u64, sum_us: u64, bytes: u64) -> Sum {
-    let OutcomeCounts { ok, client_error, server_error, no_response, cancelled, long } = *outcomes;
+    let OutcomeCounts {
+        ok,
+        client_error,
+        server_error,
+        no_response,
+        cancelled,
+        long,
+    } = *outcomes;
     let all = [ok, client_error, server_error, no_response, cancelled, long];
     Sum {
         requests: all.into_iter().map(float).sum(),

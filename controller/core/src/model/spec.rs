@@ -68,7 +68,8 @@ pub struct Service {
     pub name: ServiceName,
     /// Mean size of its answers.
     pub response: Bytes,
-    /// o: the part of its calls' time that it waits for. 1: calls one after the other; above 0, at most 1.
+    /// o: the part of its calls' time that it waits for, were they all of one length. 1: one after the other; 1/n: all n
+    /// at once. Above 0, at most 1; below 1/n counts as 1/n.
     pub overlap: Ratio,
     /// What a call to it takes beyond its own delay: proxies and network within an area.
     pub hop_local: Micros,

@@ -31,11 +31,16 @@ pub enum WeightsError {
 impl fmt::Display for WeightsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfRange { area, weight: 0 } => write!(f, "the weight of {area} is 0: leave the area out"),
+            Self::OutOfRange { area, weight: 0 } => {
+                write!(f, "the weight of {area} is 0: leave the area out")
+            }
             Self::OutOfRange { area, weight } => write!(f, "the weight of {area} is {weight}, not 1 to 100"),
             Self::Sum(sum) => write!(f, "weights sum to {sum}, not 100"),
             Self::NotOfTheMatrix { caller, area } => {
-                write!(f, "callers in {caller} may use the cloud and their own edge, not {area}")
+                write!(
+                    f,
+                    "callers in {caller} may use the cloud and their own edge, not {area}"
+                )
             }
         }
     }
@@ -75,10 +80,17 @@ pub fn resting(
         weights.into_iter().filter(|(_, weight)| *weight > 0).collect()
     };
     let rule = |service: &ServiceName| {
-        let edges = placement.iter().map(|(edge, placed)| (edge.clone(), of_edge(edge, placed, service)));
+        let edges = placement
+            .iter()
+            .map(|(edge, placed)| (edge.clone(), of_edge(edge, placed, service)));
         edges.chain([(cloud.clone(), to_cloud())]).collect()
     };
-    RoutingPlan(services.iter().map(|service| (service.clone(), rule(service))).collect())
+    RoutingPlan(
+        services
+            .iter()
+            .map(|service| (service.clone(), rule(service)))
+            .collect(),
+    )
 }
 
 /// Whether istiod would accept the weights of one caller area.
@@ -88,7 +100,10 @@ pub fn resting(
 pub fn check_weights(weights: &Weights) -> Result<(), WeightsError> {
     for (area, &weight) in weights {
         if !(1..=100).contains(&weight) {
-            return Err(WeightsError::OutOfRange { area: area.clone(), weight });
+            return Err(WeightsError::OutOfRange {
+                area: area.clone(),
+                weight,
+            });
         }
     }
     match weights.values().map(|weight| u64::from(*weight)).sum() {
@@ -106,7 +121,10 @@ pub fn check_plan(plan: &RoutingPlan, cloud: &AreaName) -> Result<(), (ServiceNa
         for (caller, weights) in callers {
             check_weights(weights).map_err(|error| (service.clone(), error))?;
             if let Some(area) = weights.keys().find(|area| *area != cloud && *area != caller) {
-                let error = WeightsError::NotOfTheMatrix { caller: caller.clone(), area: area.clone() };
+                let error = WeightsError::NotOfTheMatrix {
+                    caller: caller.clone(),
+                    area: area.clone(),
+                };
                 return Err((service.clone(), error));
             }
         }
@@ -123,7 +141,10 @@ mod tests {
     #[test]
     fn refuses_what_istiod_refuses() {
         let weights = |pairs: &[(&str, u32)]| -> Weights {
-            pairs.iter().map(|(area, weight)| (AreaName::from(*area), *weight)).collect()
+            pairs
+                .iter()
+                .map(|(area, weight)| (AreaName::from(*area), *weight))
+                .collect()
         };
         assert!(check_weights(&weights(&[("cloud", 1), ("edge", 99)])).is_ok());
         for (bad, text) in [
@@ -141,7 +162,10 @@ mod tests {
     fn another_edges_instance_is_not_in_the_matrix() {
         let rule = [("edge-1".into(), [("edge-2".into(), 100)].into())].into();
         let plan = RoutingPlan([("cart".into(), rule)].into());
-        assert!(matches!(check_plan(&plan, &"cloud".into()), Err((_, WeightsError::NotOfTheMatrix { .. }))));
+        assert!(matches!(
+            check_plan(&plan, &"cloud".into()),
+            Err((_, WeightsError::NotOfTheMatrix { .. }))
+        ));
     }
 
     proptest! {

@@ -12,8 +12,9 @@ mod rule;
 mod step;
 
 pub use matrix::{WeightsError, check_plan, check_weights, resting};
-pub use rule::{LoadBalancer, 
-    DestinationRuleValues, Distribute, LocalityLbSetting, LocalityPattern, OutlierDetection, RuleError,
+pub use rule::{
+    DestinationRuleValues, Distribute, LoadBalancer, LocalityLbSetting, LocalityPattern, OutlierDetection,
+    RuleError,
 };
 pub use step::{FIRST_STEPS, SECOND_STEP, first_step, ramp};
 
@@ -46,5 +47,8 @@ pub const fn area_weight(weight: u32, localities: u32) -> u32 {
 pub fn effective_endpoint_weights(weight: u32, sizes: &[u32]) -> Vec<u32> {
     let total: u64 = sizes.iter().map(|size| u64::from(*size)).sum();
     let share = |size: &u32| (u64::from(weight) * u64::from(*size)).div_ceil(total.max(1));
-    sizes.iter().map(|size| u32::try_from(share(size)).unwrap_or(u32::MAX)).collect()
+    sizes
+        .iter()
+        .map(|size| u32::try_from(share(size)).unwrap_or(u32::MAX))
+        .collect()
 }

@@ -108,7 +108,10 @@ impl LocalityPattern {
     /// Whether every locality of `other` matches, or the other way round.
     fn overlaps(&self, other: &Self) -> bool {
         let parts = |pattern: &Self| pattern.0.split('/').map(str::to_owned).collect::<Vec<_>>();
-        parts(self).iter().zip(&parts(other)).all(|(one, two)| one == two || one == "*" || two == "*")
+        parts(self)
+            .iter()
+            .zip(&parts(other))
+            .all(|(one, two)| one == two || one == "*" || two == "*")
     }
 }
 
@@ -150,7 +153,9 @@ impl fmt::Display for RuleError {
                 "{text:?} is no locality: give region, region/zone or region/zone/subzone, `*` only as the last part"
             ),
             Self::NoLocality(area) => write!(f, "no locality of {area} is proven for this service"),
-            Self::Overlap(one, two) => write!(f, "localities {one} and {two} overlap: make the areas disjoint"),
+            Self::Overlap(one, two) => {
+                write!(f, "localities {one} and {two} overlap: make the areas disjoint")
+            }
             Self::Weights { caller, error } => write!(f, "callers in {caller}: {error}"),
             Self::TooManyLocalities(area, count) => write!(
                 f,
@@ -194,18 +199,29 @@ impl DestinationRuleValues {
         check_disjoint(localities)?;
         let mut distribute = Vec::new();
         for (caller, weights) in callers {
-            check_weights(weights)
-                .map_err(|error| RuleError::Weights { caller: caller.clone(), error })?;
+            check_weights(weights).map_err(|error| RuleError::Weights {
+                caller: caller.clone(),
+                error,
+            })?;
             let to = spread_all(weights, localities)?;
             for from in of_area(localities, caller)? {
-                distribute.push(Distribute { from: from.clone(), to: to.clone() });
+                distribute.push(Distribute {
+                    from: from.clone(),
+                    to: to.clone(),
+                });
             }
         }
         let to_cloud = Weights::from([(cloud.clone(), 100)]);
-        distribute.push(Distribute { from: LocalityPattern::any(), to: spread_all(&to_cloud, localities)? });
+        distribute.push(Distribute {
+            from: LocalityPattern::any(),
+            to: spread_all(&to_cloud, localities)?,
+        });
         Ok(Self {
             load_balancer: LoadBalancer {
-                locality_lb_setting: LocalityLbSetting { enabled: true, distribute },
+                locality_lb_setting: LocalityLbSetting {
+                    enabled: true,
+                    distribute,
+                },
             },
             outlier_detection: OutlierDetection::default(),
         })
@@ -245,7 +261,10 @@ fn spread_all(
         } else {
             let region = region_of(patterns).ok_or_else(too_many)?;
             let others = localities.iter().filter(|(other, _)| *other != area);
-            if others.flat_map(|(_, patterns)| patterns).any(|pattern| pattern.overlaps(&region)) {
+            if others
+                .flat_map(|(_, patterns)| patterns)
+                .any(|pattern| pattern.overlaps(&region))
+            {
                 return Err(too_many());
             }
             to.insert(region, weight);
@@ -258,14 +277,18 @@ fn spread_all(
 fn split(weight: u32, patterns: &[LocalityPattern]) -> impl Iterator<Item = (LocalityPattern, u32)> {
     let count = u32::try_from(patterns.len()).unwrap_or(u32::MAX).max(1);
     let (each, more) = (weight / count, weight % count);
-    (0..).zip(patterns).map(move |(position, pattern)| (pattern.clone(), each + u32::from(position < more)))
+    (0..)
+        .zip(patterns)
+        .map(move |(position, pattern)| (pattern.clone(), each + u32::from(position < more)))
 }
 
 /// `region/*` where all are of one region: istiod then splits by endpoints, rounding up.
 fn region_of(patterns: &[LocalityPattern]) -> Option<LocalityPattern> {
     let region = |pattern: &LocalityPattern| pattern.0.split('/').next().map(str::to_owned);
     let first = patterns.first().and_then(region)?;
-    let same = patterns.iter().all(|pattern| region(pattern).as_deref() == Some(&first));
+    let same = patterns
+        .iter()
+        .all(|pattern| region(pattern).as_deref() == Some(&first));
     same.then(|| LocalityPattern(format!("{first}/*")))
 }
 
@@ -274,11 +297,17 @@ mod tests {
     use super::*;
 
     fn patterns(texts: &[&str]) -> Vec<LocalityPattern> {
-        texts.iter().map(|text| LocalityPattern::try_from(*text).unwrap()).collect()
+        texts
+            .iter()
+            .map(|text| LocalityPattern::try_from(*text).unwrap())
+            .collect()
     }
 
     fn weights(pairs: &[(&str, u32)]) -> Weights {
-        pairs.iter().map(|(area, weight)| (AreaName::from(*area), *weight)).collect()
+        pairs
+            .iter()
+            .map(|(area, weight)| (AreaName::from(*area), *weight))
+            .collect()
     }
 
     fn rule(cloud: &[&str], edge: &[&str]) -> Result<DestinationRuleValues, RuleError> {
@@ -315,7 +344,10 @@ mod tests {
             assert_eq!(to.values().sum::<u32>(), 100, "{to:?}");
             assert!(to.values().all(|weight| *weight > 0), "{to:?}");
         }
-        let standby = distribute.iter().find(|entry| entry.from.as_str() == "edge-1/x").unwrap();
+        let standby = distribute
+            .iter()
+            .find(|entry| entry.from.as_str() == "edge-1/x")
+            .unwrap();
         assert_eq!(standby.to.get(&patterns(&["eu/*"])[0]), Some(&1), "{standby:?}");
         assert_eq!(distribute.last().unwrap().from, LocalityPattern::any());
     }

@@ -15,14 +15,21 @@ const LEAST_SHARES: [f64; 6] = [0.9, 0.5, 0.25, 0.1, 0.03, 0.0];
 
 /// Services that an edge's gateway calls itself.
 pub(super) fn entries(problem: &Problem, edge: EdgeIx) -> impl Iterator<Item = ServiceIx> {
-    let calls = problem.edge(edge).map_or(&[][..], |edge| edge.user_calls.as_slice());
-    calls.iter().filter(|(_, calls)| calls.as_f64() > 0.0).map(|(service, _)| *service)
+    let calls = problem
+        .edge(edge)
+        .map_or(&[][..], |edge| edge.user_calls.as_slice());
+    calls
+        .iter()
+        .filter(|(_, calls)| calls.as_f64() > 0.0)
+        .map(|(service, _)| *service)
 }
 
 /// Members of `set` that users reach through members of it.
 pub(super) fn connected(problem: &Problem, edge: EdgeIx, set: &BTreeSet<ServiceIx>) -> BTreeSet<ServiceIx> {
     let mut found = BTreeSet::new();
-    let mut open: Vec<ServiceIx> = entries(problem, edge).filter(|service| set.contains(service)).collect();
+    let mut open: Vec<ServiceIx> = entries(problem, edge)
+        .filter(|service| set.contains(service))
+        .collect();
     while let Some(service) = open.pop() {
         if found.insert(service) {
             let callees = problem.calls_of(service).iter().map(|(callee, _)| *callee);
@@ -40,7 +47,10 @@ pub(super) fn candidates(
     allowed: &BTreeSet<ServiceIx>,
 ) -> BTreeSet<BTreeSet<ServiceIx>> {
     let may_add = |service: &ServiceIx| allowed.contains(service) && !present.contains(service);
-    let called = present.iter().flat_map(|service| problem.calls_of(*service)).map(|(callee, _)| *callee);
+    let called = present
+        .iter()
+        .flat_map(|service| problem.calls_of(*service))
+        .map(|(callee, _)| *callee);
     let frontier: BTreeSet<ServiceIx> = entries(problem, edge).chain(called).filter(may_add).collect();
     let mut sets = BTreeSet::new();
     for depth in DEPTHS {
@@ -74,7 +84,11 @@ fn reached(
         let mut next = BTreeSet::new();
         for service in &changed {
             let share = shares.get(service).copied().unwrap_or_default();
-            for (callee, calls) in problem.calls_of(*service).iter().filter(|(callee, _)| may_add(callee)) {
+            for (callee, calls) in problem
+                .calls_of(*service)
+                .iter()
+                .filter(|(callee, _)| may_add(callee))
+            {
                 let through = share * calls.min(1.0);
                 let known = shares.entry(*callee).or_default();
                 if through > *known {

@@ -80,8 +80,11 @@ pub fn plan(problem: &Problem, edge: EdgeIx, current: &DensePlacement, target: M
     let mut search = Search::new(problem, edge, current, target.as_f64());
     let present = current.at_edge(problem, edge);
     let now = search.trial(&present);
-    let pinned: BTreeSet<ServiceIx> =
-        problem.services().filter(|(_, service)| service.pin == Pin::Edge).map(|(service, _)| service).collect();
+    let pinned: BTreeSet<ServiceIx> = problem
+        .services()
+        .filter(|(_, service)| service.pin == Pin::Edge)
+        .map(|(service, _)| service)
+        .collect();
     let (chosen, all_at_edge) = if now.delay_us > search.target_us {
         search.offload(&now)
     } else {
@@ -94,7 +97,9 @@ pub fn plan(problem: &Problem, edge: EdgeIx, current: &DensePlacement, target: M
     } else if search.spent >= MAX_EVALUATIONS {
         Reach::OutOfEvaluations
     } else {
-        Reach::TargetTooLow { all_at_edge: Micros::nearest(all_at_edge.unwrap_or(chosen.delay_us)) }
+        Reach::TargetTooLow {
+            all_at_edge: Micros::nearest(all_at_edge.unwrap_or(chosen.delay_us)),
+        }
     };
     Plan {
         placement: current.with_edge(problem, edge, &chosen.set),
@@ -133,8 +138,13 @@ struct Search<'a> {
 impl Trial {
     /// Cheaper, then fewer services, then by number: no tie is left to chance.
     fn by_cost(&self, other: &Self) -> Ordering {
-        let cost = if (self.cost - other.cost).abs() <= SAME_COST { Ordering::Equal } else { self.cost.total_cmp(&other.cost) };
-        cost.then(self.set.len().cmp(&other.set.len())).then_with(|| self.set.cmp(&other.set))
+        let cost = if (self.cost - other.cost).abs() <= SAME_COST {
+            Ordering::Equal
+        } else {
+            self.cost.total_cmp(&other.cost)
+        };
+        cost.then(self.set.len().cmp(&other.set.len()))
+            .then_with(|| self.set.cmp(&other.set))
     }
 
     /// Whether `self` gains more delay for its cost than `other`, both from `from`: what costs nothing comes first, by
@@ -142,10 +152,17 @@ impl Trial {
     fn by_gain(&self, other: &Self, from: &Self) -> Ordering {
         let score = |trial: &Self| {
             let (gain, cost) = (from.delay_us - trial.delay_us, trial.cost - from.cost);
-            if cost <= SAME_COST { (1, gain) } else { (0, gain / cost) }
+            if cost <= SAME_COST {
+                (1, gain)
+            } else {
+                (0, gain / cost)
+            }
         };
         let (one, two) = (score(self), score(other));
-        one.0.cmp(&two.0).then(one.1.total_cmp(&two.1)).then_with(|| other.set.cmp(&self.set))
+        one.0
+            .cmp(&two.0)
+            .then(one.1.total_cmp(&two.1))
+            .then_with(|| other.set.cmp(&self.set))
     }
 }
 
@@ -176,8 +193,15 @@ impl<'a> Search<'a> {
         }
         self.spent += 1;
         let placement = self.current.with_edge(self.problem, self.edge, set);
-        let result = evaluate(self.problem, &placement, &Shares::resting(self.problem, &placement));
-        let delay = result.edges.get(self.edge.position()).map_or(0.0, |edge| edge.delay.as_f64());
+        let result = evaluate(
+            self.problem,
+            &placement,
+            &Shares::resting(self.problem, &placement),
+        );
+        let delay = result
+            .edges
+            .get(self.edge.position())
+            .map_or(0.0, |edge| edge.delay.as_f64());
         let value = (delay, result.cost.total().as_f64());
         self.seen.insert(set.clone(), value);
         value
@@ -186,7 +210,11 @@ impl<'a> Search<'a> {
     fn trial(&mut self, set: &BTreeSet<ServiceIx>) -> Trial {
         let (model_us, cost) = self.model(set);
         let delay_us = (self.anchor_us + model_us - self.model_now_us).max(0.0);
-        Trial { set: set.clone(), delay_us, cost }
+        Trial {
+            set: set.clone(),
+            delay_us,
+            cost,
+        }
     }
 
     fn meets(&self, trial: &Trial) -> bool {
@@ -196,8 +224,14 @@ impl<'a> Search<'a> {
     /// The choice, and the delay with everything at the edge.
     fn offload(&mut self, now: &Trial) -> (Trial, Option<f64>) {
         let free = self.problem.services().map(|(service, _)| service);
-        let free: BTreeSet<ServiceIx> = free.filter(|service| self.problem.may_run_at_edge(*service)).collect();
-        let all = now.set.union(&connected(self.problem, self.edge, &free)).copied().collect();
+        let free: BTreeSet<ServiceIx> = free
+            .filter(|service| self.problem.may_run_at_edge(*service))
+            .collect();
+        let all = now
+            .set
+            .union(&connected(self.problem, self.edge, &free))
+            .copied()
+            .collect();
         let all = self.trial(&all);
         let grown = self.grow(now.clone(), &free);
         let mut best: Option<Trial> = None;
@@ -212,7 +246,11 @@ impl<'a> Search<'a> {
         if let Some(best) = best {
             return (best, None);
         }
-        let fastest = if grown.delay_us <= all.delay_us { grown } else { all.clone() };
+        let fastest = if grown.delay_us <= all.delay_us {
+            grown
+        } else {
+            all.clone()
+        };
         if fastest.delay_us >= now.delay_us {
             return (now.clone(), Some(all.delay_us));
         }
@@ -226,7 +264,11 @@ impl<'a> Search<'a> {
         let start = self.trial(pinned);
         let up = self.grow(start, &now.set);
         let up = self.prune(up, pinned, self.target_us);
-        if self.meets(&up) && up.by_cost(&down).is_lt() { up } else { down }
+        if self.meets(&up) && up.by_cost(&down).is_lt() {
+            up
+        } else {
+            down
+        }
     }
 
     /// Adds candidates until the target is met or nothing gains.
@@ -241,11 +283,13 @@ impl<'a> Search<'a> {
                 if trial.delay_us >= from.delay_us {
                     continue;
                 }
-                let better = best.as_ref().is_none_or(|best| match (self.meets(&trial), self.meets(best)) {
-                    (true, true) => trial.by_cost(best).is_lt(),
-                    (false, false) => trial.by_gain(best, &from).is_gt(),
-                    (meets, _) => meets,
-                });
+                let better = best
+                    .as_ref()
+                    .is_none_or(|best| match (self.meets(&trial), self.meets(best)) {
+                        (true, true) => trial.by_cost(best).is_lt(),
+                        (false, false) => trial.by_gain(best, &from).is_gt(),
+                        (meets, _) => meets,
+                    });
                 if better {
                     best = Some(trial);
                 }
@@ -273,7 +317,10 @@ impl<'a> Search<'a> {
                 set.retain(|service| linked.contains(service) || kept.contains(service));
                 let trial = self.trial(&set);
                 let saves = trial.cost <= from.cost + SAME_COST;
-                if saves && trial.delay_us <= limit_us && best.as_ref().is_none_or(|best| trial.by_cost(best).is_lt()) {
+                if saves
+                    && trial.delay_us <= limit_us
+                    && best.as_ref().is_none_or(|best| trial.by_cost(best).is_lt())
+                {
                     best = Some(trial);
                 }
             }

@@ -11,34 +11,34 @@ use gma_core::snapshot::{
     CallStats, Caller, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
 };
 
-pub const REQUESTS: u32 = 4_000;
+pub(crate) const REQUESTS: u32 = 4_000;
 const WINDOW: Duration = Duration::from_secs(20);
 
 /// SplitMix64: seeded, and the same everywhere.
 #[derive(Debug)]
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 #[derive(Debug)]
-pub struct Simulated {
-    pub work_us: f64,
-    pub answer_bytes: u64,
+pub(crate) struct Simulated {
+    pub(crate) work_us: f64,
+    pub(crate) answer_bytes: u64,
     /// Callee and probability.
-    pub groups: Vec<Vec<(usize, f64)>>,
+    pub(crate) groups: Vec<Vec<(usize, f64)>>,
 }
 
 /// Services; users call the first.
 #[derive(Debug)]
-pub struct App {
-    pub services: Vec<Simulated>,
+pub(crate) struct App {
+    pub(crate) services: Vec<Simulated>,
 }
 
 /// One edge and the cloud.
 #[derive(Clone, Debug)]
-pub struct World {
-    pub at_edge: BTreeSet<usize>,
-    pub rtt_us: f64,
+pub(crate) struct World {
+    pub(crate) at_edge: BTreeSet<usize>,
+    pub(crate) rtt_us: f64,
     /// Share of the calls at the edge that stay on the cloud.
-    pub standby: f64,
+    pub(crate) standby: f64,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ struct Run<'a> {
 // === impl Random ===
 
 impl Random {
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -68,15 +68,15 @@ impl Random {
     }
 
     /// Uniform in [0, 1).
-    pub fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         f64::from(u32::try_from(self.bits() >> 32).unwrap()) / 4_294_967_296.0
     }
 
-    pub fn between(&mut self, low: f64, high: f64) -> f64 {
+    pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.bits() % u64::try_from(limit).unwrap()).unwrap()
     }
 }
@@ -85,7 +85,7 @@ impl Random {
 
 impl App {
     /// A tree of `count` services with some cross calls. The entry has two groups in parallel, all others one or two.
-    pub fn random(seed: u64, count: usize) -> Self {
+    pub(crate) fn random(seed: u64, count: usize) -> Self {
         let mut random = Random(seed);
         let mut services: Vec<Simulated> = (0..count)
             .map(|_| Simulated {
@@ -108,12 +108,8 @@ impl App {
         Self { services }
     }
 
-    pub fn names(&self) -> Vec<ServiceName> {
-        (0..self.services.len()).map(name).collect()
-    }
-
     /// What runs in a world.
-    pub fn cluster(&self, world: &World) -> Cluster {
+    pub(crate) fn cluster(&self, world: &World) -> Cluster {
         let instance = |service: usize, area: &str| Instance {
             service: name(service),
             area: area.into(),
@@ -125,13 +121,21 @@ impl App {
         };
         let cloud = (0..self.services.len()).map(|service| instance(service, "cloud"));
         let edge = world.at_edge.iter().map(|service| instance(*service, "edge"));
-        Cluster { instances: cloud.chain(edge).collect(), ..Cluster::default() }
+        Cluster {
+            instances: cloud.chain(edge).collect(),
+            ..Cluster::default()
+        }
     }
 
     /// Answers [`REQUESTS`] requests; what the filters would have seen.
-    pub fn measure(&self, world: &World, seed: u64) -> Snapshot {
-        let mut run =
-            Run { app: self, world, random: Random(seed), calls: BTreeMap::new(), received: BTreeMap::new() };
+    pub(crate) fn measure(&self, world: &World, seed: u64) -> Snapshot {
+        let mut run = Run {
+            app: self,
+            world,
+            random: Random(seed),
+            calls: BTreeMap::new(),
+            received: BTreeMap::new(),
+        };
         let user = Caller::User { edge: "edge".into() };
         let mean_us = (0..REQUESTS).map(|_| run.call(&user, "edge", 0)).sum::<f64>() / f64::from(REQUESTS);
         run.snapshot(mean_us)
@@ -143,19 +147,31 @@ impl App {
 impl Run<'_> {
     /// Time of a call as its caller sees it.
     fn call(&mut self, caller: &Caller, from: &str, callee: usize) -> f64 {
-        let local = from == "edge" && self.world.at_edge.contains(&callee) && self.random.unit() >= self.world.standby;
+        let local = from == "edge"
+            && self.world.at_edge.contains(&callee)
+            && self.random.unit() >= self.world.standby;
         let to = if local { "edge" } else { "cloud" };
         let way = if from == to { 0.0 } else { self.world.rtt_us };
         let outbound = self.random.between(500.0, 1_500.0) + way + self.serve(callee, to);
         let bytes = self.app.services[callee].answer_bytes;
-        self.calls.entry((caller.clone(), callee, to.into())).or_default().add(outbound, bytes);
+        self.calls
+            .entry((caller.clone(), callee, to.into()))
+            .or_default()
+            .add(outbound, bytes);
         outbound
     }
 
     fn serve(&mut self, service: usize, area: &str) -> f64 {
         let app = self.app;
-        let Simulated { work_us, answer_bytes, groups } = &app.services[service];
-        let caller = Caller::Instance { service: name(service), area: area.into() };
+        let Simulated {
+            work_us,
+            answer_bytes,
+            groups,
+        } = &app.services[service];
+        let caller = Caller::Instance {
+            service: name(service),
+            area: area.into(),
+        };
         let work = work_us * self.random.between(0.6, 1.4);
         let mut slowest = 0.0_f64;
         for group in groups {
@@ -168,29 +184,41 @@ impl Run<'_> {
             slowest = slowest.max(sum);
         }
         let inbound = work + slowest;
-        self.received.entry((service, area.into())).or_default().add(inbound, *answer_bytes);
+        self.received
+            .entry((service, area.into()))
+            .or_default()
+            .add(inbound, *answer_bytes);
         inbound
     }
 
     fn snapshot(self, mean_us: f64) -> Snapshot {
-        let calls = self.calls.into_iter().map(|((caller, callee, area), tally)| CallStats {
-            caller,
-            callee: name(callee),
-            callee_area: Some(area),
-            outcomes: tally.outcomes(),
-            timed: tally.count,
-            sum_us: tally.sum_us as u64,
-            response_bytes: tally.bytes,
-        });
-        let received = self.received.into_iter().map(|((service, area), tally)| ReceivedStats {
-            service: name(service),
-            area,
-            outcomes: tally.outcomes(),
-            timed: tally.count,
-            sum_us: tally.sum_us as u64,
-            response_bytes: tally.bytes,
-        });
-        let all = OutcomeCounts { ok: u64::from(REQUESTS), ..OutcomeCounts::default() };
+        let calls = self
+            .calls
+            .into_iter()
+            .map(|((caller, callee, area), tally)| CallStats {
+                caller,
+                callee: name(callee),
+                callee_area: Some(area),
+                outcomes: tally.outcomes(),
+                timed: tally.count,
+                sum_us: tally.sum_us as u64,
+                response_bytes: tally.bytes,
+            });
+        let received = self
+            .received
+            .into_iter()
+            .map(|((service, area), tally)| ReceivedStats {
+                service: name(service),
+                area,
+                outcomes: tally.outcomes(),
+                timed: tally.count,
+                sum_us: tally.sum_us as u64,
+                response_bytes: tally.bytes,
+            });
+        let all = OutcomeCounts {
+            ok: u64::from(REQUESTS),
+            ..OutcomeCounts::default()
+        };
         let edge = EdgeSnapshot {
             user_delay: Measured::Present {
                 value: DelayStats {
@@ -205,8 +233,12 @@ impl Run<'_> {
             },
             outcomes: all,
             rate_rps: f64::from(REQUESTS) / WINDOW.as_secs_f64(),
-            rtt: Measured::Present { value: Duration::from_secs_f64(self.world.rtt_us / 1e6) },
-            report_age: Measured::Present { value: Duration::ZERO },
+            rtt: Measured::Present {
+                value: Duration::from_secs_f64(self.world.rtt_us / 1e6),
+            },
+            report_age: Measured::Present {
+                value: Duration::ZERO,
+            },
         };
         Snapshot {
             at: Timestamp::from_start(WINDOW),
@@ -228,10 +260,13 @@ impl Tally {
     }
 
     fn outcomes(&self) -> OutcomeCounts {
-        OutcomeCounts { ok: self.count, ..OutcomeCounts::default() }
+        OutcomeCounts {
+            ok: self.count,
+            ..OutcomeCounts::default()
+        }
     }
 }
 
-pub fn name(service: usize) -> ServiceName {
+pub(crate) fn name(service: usize) -> ServiceName {
     ServiceName::new(format!("s{service}"))
 }
