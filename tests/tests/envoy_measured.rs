@@ -45,11 +45,18 @@ async fn envoy_counts_equal_the_clients_and_envoys_own() {
         (users.failures.as_slice(), cart.failures.as_slice()),
         (&[][..], &[][..])
     );
-    let expected = (users.counts.clone(), cart.counts.clone());
+    let sidecar = mesh.sidecar.stats().await;
+    let seen = ["outbound", "inbound-cart", "inbound-rpc"]
+        .map(|name| sidecar.downstream(name))
+        .iter()
+        .sum();
+    let expected = (users.counts.clone(), cart.counts.clone(), seen);
     let read = |accounting: &Accounting| {
+        let gateway = of_node(accounting, Mesh::GATEWAY, &users);
         (
-            of_node(accounting, Mesh::GATEWAY, &users),
+            gateway,
             of_node(accounting, Mesh::SIDECAR, &cart),
+            accounting.seen(Mesh::SIDECAR),
         )
     };
     let accounting = controller.accounts(REPORTED, &expected, read).await;

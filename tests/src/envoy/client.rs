@@ -120,6 +120,17 @@ impl Ask {
             ..Self::new(host, path, 200, outcome)
         }
     }
+
+    fn request(&self) -> hyper::http::Result<Request<Empty<Bytes>>> {
+        let request = if self.is_grpc {
+            Request::post(format!("http://{}{}", self.host, self.path))
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+        } else {
+            Request::get(&self.path).header("host", &self.host)
+        };
+        request.body(Empty::new())
+    }
 }
 
 // === impl Tally ===
@@ -247,18 +258,7 @@ impl Client {
 
     async fn exchange(&self, ask: &Ask) -> Result<(u16, Duration), String> {
         let mut sender = self.sender(ask.is_grpc).await?;
-        let uri = if ask.is_grpc {
-            format!("http://{}{}", ask.host, ask.path)
-        } else {
-            ask.path.clone()
-        };
-        let mut request = Request::get(uri).header("host", &ask.host);
-        if ask.is_grpc {
-            request = Request::post(format!("http://{}{}", ask.host, ask.path))
-                .header("content-type", "application/grpc")
-                .header("te", "trailers");
-        }
-        let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
+        let request = ask.request().map_err(|error| error.to_string())?;
         let began = Instant::now();
         let answer = sender.send(request).await.map_err(|error| error.to_string())?;
         let status = StatusCode::as_u16(&answer.status());

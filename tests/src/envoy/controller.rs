@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::hosts::{CART, RPC};
-use super::{Mesh, Outcome, Process, eventually, get};
+use super::{Mesh, Outcome, Process, eventually, get, root};
 
 /// It listens at once; a machine under load is slow.
 const STARTED: Duration = Duration::from_secs(20);
@@ -53,14 +53,10 @@ pub struct KeyAccount {
     pub destination: Option<String>,
     /// What became of the requests.
     pub outcome: String,
-    /// Whether it is the overflow key.
-    pub overflow: bool,
     /// Requests.
     pub count: u64,
     /// Long ones.
     pub long_count: u64,
-    /// Sum of the durations of `count`.
-    pub sum_us: u64,
 }
 
 /// One entry of `accounting.nodes`.
@@ -69,10 +65,6 @@ pub struct KeyAccount {
 pub struct NodeAccount {
     /// Envoy's node id.
     pub node: String,
-    /// VMs that were heard.
-    pub vms: u64,
-    /// VMs whose totals are not complete.
-    pub vms_without_totals: u64,
     /// Requests of evicted keys.
     pub retired: u64,
     /// Requests in no key, by reason.
@@ -112,27 +104,26 @@ impl Topology {
 // === impl Controller ===
 
 impl Controller {
-    /// Where the binary is: `$GMA_BIN`, or beside the test's folder.
+    /// Where the binary is: in `$GMA_BIN`, beside the test's own folder, or where `make build` puts it.
     ///
     /// # Panics
     /// Where it was not built.
     pub fn binary() -> PathBuf {
-        let folder = std::env::var_os("GMA_BIN").map(PathBuf::from);
-        let beside = || {
-            std::env::current_exe()
-                .unwrap()
-                .ancestors()
-                .nth(2)
-                .unwrap()
-                .to_owned()
-        };
-        let path = folder.unwrap_or_else(beside).join("gma");
-        assert!(
-            path.is_file(),
-            "{} is missing: run `make build`, or set GMA_BIN",
-            path.display()
+        let test = std::env::current_exe().unwrap();
+        let folders = std::env::var_os("GMA_BIN").map_or_else(
+            || {
+                vec![
+                    test.ancestors().nth(2).unwrap().to_owned(),
+                    root().join("target/release"),
+                ]
+            },
+            |folder| vec![PathBuf::from(folder)],
         );
-        path
+        let found = folders
+            .iter()
+            .map(|folder| folder.join("gma"))
+            .find(|path| path.is_file());
+        found.unwrap_or_else(|| panic!("no gma in {folders:?}: run `make build`, or set GMA_BIN"))
     }
 
     /// Starts it and waits until it answers.
@@ -236,7 +227,7 @@ impl Accounting {
             .iter()
             .filter(|key| key.node == node && key.direction == "outbound")
         {
-            add(&mut counts, key.service.clone(), key);
+            add(&mut counts, &key.service, key);
         }
         for (reason, count) in self
             .nodes
@@ -257,7 +248,7 @@ impl Accounting {
             .iter()
             .filter(|key| key.node == node && key.direction == "inbound")
         {
-            add(&mut counts, key.port, key);
+            add(&mut counts, &key.port, key);
         }
         counts
     }
@@ -295,10 +286,7 @@ impl Accounting {
     }
 }
 
-fn add<K: Ord>(counts: &mut BTreeMap<(K, Outcome), u64>, name: K, key: &KeyAccount)
-where
-    K: Clone,
-{
+fn add<K: Ord + Clone>(counts: &mut BTreeMap<(K, Outcome), u64>, name: &K, key: &KeyAccount) {
     let outcome = match key.outcome.as_str() {
         "ok" => Outcome::Ok,
         "clientError" => Outcome::ClientError,

@@ -222,20 +222,11 @@ impl Envoy {
         let admin = folder.join(format!("{name}.admin"));
         write(&config, &bootstrap.to_json(&ecds_file(folder)));
         let program = built("GMA_ENVOY", ".tools/envoy-1.40.0/envoy/_bin/envoy");
-        let arguments = [
-            "-c",
-            text(&config),
-            "--admin-address-path",
-            text(&admin),
-            "--concurrency",
-        ];
-        let rest = [
-            Self::CONCURRENCY,
-            "--disable-hot-restart",
-            "--log-level",
-            "warning",
-        ];
-        let process = Process::start(name, folder, &program, &[&arguments[..], &rest[..]].concat());
+        let (config, admin_file) = (text(&config), text(&admin));
+        let files = ["-c", config, "--admin-address-path", admin_file];
+        let run = ["--concurrency", Self::CONCURRENCY, "--disable-hot-restart"];
+        let log = ["--log-level", "warning", "--component-log-level", "wasm:info"];
+        let process = Process::start(name, folder, &program, &[&files[..], &run, &log].concat());
         let address = eventually(STARTED, "Envoy writes its admin address", async || {
             let address = std::fs::read_to_string(&admin).map_err(|error| error.to_string())?;
             address

@@ -14,7 +14,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "only tests use this: to fail where they stand is what they are for"
