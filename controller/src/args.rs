@@ -29,8 +29,8 @@ pub enum Command {
 #[derive(Debug, ClapArgs)]
 pub struct RunArgs {
     /// Run on this machine's processes instead of Kubernetes: a topology file, or none for the embedded one.
-    #[arg(long, env = "GMA_LOCAL", value_name = "TOPOLOGY", num_args = 0..=1, default_missing_value = "", required = true)]
-    pub local: Option<PathBuf>,
+    #[arg(long, value_name = "TOPOLOGY", required = true)]
+    pub local: Option<Option<PathBuf>>,
 
     /// Steer areas that run already, by their socket, instead of starting them.
     #[arg(long, env = "GMA_WORLD", value_name = "SOCKET")]

@@ -37,6 +37,7 @@ pub struct ControlLoop<P> {
     config: Config,
     state: State,
     usage: CpuUsage,
+    planner: MeasuredPlanner,
     /// As the telemetry has it.
     directory: Option<Directory>,
     /// Text of the last failed round: a failure that lasts is logged once.
@@ -49,6 +50,7 @@ impl<P: Platform> ControlLoop<P> {
         Self {
             shared,
             platform,
+            planner: MeasuredPlanner::new(&config),
             config,
             state: State::default(),
             usage: CpuUsage::default(),
@@ -112,11 +114,11 @@ impl<P: Platform> ControlLoop<P> {
             }
             telemetry.snapshot(now, WINDOW)
         };
-        let planner = MeasuredPlanner::new(self.usage.cores(), &self.config);
+        self.planner.observe(&snapshot, self.usage.cores());
         let event = Event::Evaluate {
             snapshot: &snapshot,
             cluster: &cluster,
-            planner: &planner,
+            planner: &self.planner,
         };
         let (state, effects) = decide::step(std::mem::take(&mut self.state), event, now, &self.config);
         self.state = state;

@@ -1,26 +1,39 @@
 //! Answers the decision machine's question with the core's model and strategy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::Cluster;
 use gma_core::decide::{Config, Direction, NoPlan, PlannedMove, Planner};
 use gma_core::ids::{AreaName, ServiceName};
+use gma_core::measured::Settings;
+use gma_core::model::{DensePlacement, Problem, ServiceIx};
 use gma_core::snapshot::Snapshot;
+use gma_core::strategy::{self, Reach};
+use gma_core::units::{CpuCores, Micros};
 
 /// Plans on what was measured.
 #[derive(Debug)]
 pub struct MeasuredPlanner {
-    cores: BTreeMap<ServiceName, f64>,
-    config: Config,
+    settings: Settings,
 }
 
 impl MeasuredPlanner {
-    /// A planner that knows the CPU in use.
-    pub fn new(cores: BTreeMap<ServiceName, f64>, config: &Config) -> Self {
+    /// A planner for the machine's areas that has learned nothing yet.
+    pub fn new(config: &Config) -> Self {
         Self {
-            cores,
-            config: config.clone(),
+            settings: Settings::new(config.cloud.clone(), config.edges.keys().cloned()),
         }
+    }
+
+    /// Learns from a window, and takes the CPU in use, cores by service.
+    pub fn observe(&mut self, snapshot: &Snapshot, cores: BTreeMap<ServiceName, f64>) {
+        self.settings.cpu_cores = cores
+            .into_iter()
+            .map(|(service, cores)| (service, CpuCores::nearest(cores)))
+            .collect();
+        let mut learned = std::mem::take(&mut self.settings.learned);
+        learned.observe(snapshot, &self.settings);
+        self.settings.learned = learned;
     }
 }
 
@@ -28,12 +41,45 @@ impl Planner for MeasuredPlanner {
     fn plan(
         &self,
         _direction: Direction,
-        _edge: &AreaName,
-        _snapshot: &Snapshot,
-        _cluster: &Cluster,
-        _target_us: f64,
+        edge: &AreaName,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        target_us: f64,
     ) -> Result<PlannedMove, NoPlan> {
-        let _ = (&self.cores, &self.config);
-        Err(NoPlan::NoBetterPlacement)
+        let lacking = |what: String| NoPlan::NotEnoughData { what };
+        let problem = Problem::from_measurements(snapshot, cluster, &self.settings, edge)
+            .map_err(|missing| lacking(missing.to_string()))?;
+        let Some(edge) = problem.edge_by_name(edge) else {
+            return Err(lacking(format!("{edge} is no edge of the problem")));
+        };
+        let target = Micros::try_new(target_us).map_err(|error| lacking(format!("the target: {error}")))?;
+        let current = DensePlacement::from_cluster(&problem, cluster);
+        let plan = strategy::plan(&problem, edge, &current, target);
+        if plan.add.is_empty() && plan.remove.is_empty() {
+            return Err(NoPlan::NoBetterPlacement);
+        }
+        let names = |services: &BTreeSet<ServiceIx>| {
+            services
+                .iter()
+                .filter_map(|service| problem.service(*service))
+                .map(|service| service.name.clone())
+                .collect()
+        };
+        Ok(PlannedMove {
+            add: names(&plan.add),
+            remove: names(&plan.remove),
+            measured_us: plan.now.as_f64(),
+            predicted_us: plan.predicted.as_f64(),
+            cost_before: plan.cost_before.as_f64(),
+            cost_after: plan.cost_after.as_f64(),
+            reasons: match plan.reach {
+                Reach::Met => format!("the cheapest set found that meets {:.1} ms", target_us / 1_000.0),
+                Reach::TargetTooLow { all_at_edge } => {
+                    format!("the best reachable; everything at the edge gives {all_at_edge}")
+                }
+                Reach::NoBetterPlacement => "nothing better was found".to_owned(),
+                Reach::OutOfEvaluations => "the best found within the budget".to_owned(),
+            },
+        })
     }
 }

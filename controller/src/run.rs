@@ -63,7 +63,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         )
     })?;
     let address = listener.local_addr()?;
-    let topology = load_topology(args.local.as_deref(), address)?;
+    let topology = load_topology(args.local.flatten().as_deref(), address)?;
     let edges = topology.areas.edges.iter().map(|edge| edge.name.clone());
     let config = args
         .objective
@@ -114,8 +114,8 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
 /// The filters report to this controller wherever it listens, whatever a file says.
 fn load_topology(path: Option<&Path>, controller: SocketAddr) -> anyhow::Result<Topology> {
     let mut topology = match path {
-        Some(path) if !path.as_os_str().is_empty() => Topology::read(path)?,
-        _ => Topology::embedded(controller)?,
+        Some(path) => Topology::read(path)?,
+        None => Topology::embedded(controller)?,
     };
     topology.controller.address = controller;
     Ok(topology)

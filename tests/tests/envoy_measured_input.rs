@@ -295,3 +295,12 @@ fn envoy_a_wrong_flag_is_named_with_an_example() {
         &["50ms", "60ms", "--offload-above", "--unoffload-below"],
     );
 }
+
+#[tokio::test]
+async fn envoy_a_report_that_is_too_large_is_refused_with_the_limit_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let controller = Controller::start(folder.path(), free_address()).await;
+    let body = vec![0; gma_report::limits::MAX_REPORT_BYTES + 1];
+    errs(&controller, "too large", body, 413, "2097152").await;
+    takes(&controller, 1).await;
+}

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::shared::Shared;
@@ -29,7 +28,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/v1/state", get(state))
-        .layer(RequestBodyLimitLayer::new(gma_telemetry::MAX_REPORT_BYTES))
+        .layer(DefaultBodyLimit::max(gma_telemetry::MAX_REPORT_BYTES))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             REQUEST_TIMEOUT,
@@ -65,5 +64,5 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 async fn state(State(shared): State<Arc<Shared>>) -> Response {
     let accounting = shared.telemetry().accounting();
     let round = shared.round();
-    Json(json!({ "round": round, "accounting": accounting })).into_response()
+    Json(json!({ "now": shared.now(), "round": round, "accounting": accounting })).into_response()
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use gma_telemetry::{Busy, Event};
@@ -12,8 +13,20 @@ use tracing::{trace, warn};
 use crate::shared::Shared;
 
 /// Takes one report. What could be told from noise is answered with an ack, the rest with 400 and the reason.
-pub(super) async fn take(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+pub(super) async fn take(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Response {
     let received = shared.now();
+    let body = match body {
+        Ok(body) => body,
+        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            shared.telemetry().refuse_too_large();
+            let limit = gma_telemetry::MAX_REPORT_BYTES;
+            warn!(limit, "report refused: it is too large");
+            let text =
+                format!("the report is larger than {limit} bytes; no filter of this project sends one\n");
+            return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+        }
+        Err(error) => return error.into_response(),
+    };
     let taken = {
         let mut telemetry = shared.telemetry();
         telemetry.ingest(&body, received, shared.now())

@@ -14,8 +14,8 @@ pub(crate) const KEEP: Duration = Duration::from_secs(300);
 /// Slot of what gateways report: the pace that they are asked for, and the batch of the mean's error.
 pub(crate) const GATEWAY_SLOT: Duration = Duration::from_millis(500);
 
-/// Slot of everything else, likewise.
-pub(crate) const SIDECAR_SLOT: Duration = Duration::from_secs(2);
+/// Slot of everything else, likewise. Decisions stand on 4 s: that holds two reports of each proxy at least.
+pub(crate) const SIDECAR_SLOT: Duration = Duration::from_secs(1);
 
 /// Microseconds from the controller's start; negative before it.
 pub(crate) type Micros = i64;

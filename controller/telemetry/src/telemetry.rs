@@ -371,16 +371,22 @@ impl Telemetry {
         }
     }
 
+    /// Counts a body that was refused before it was read: over [`crate::MAX_REPORT_BYTES`].
+    pub fn refuse_too_large(&mut self) {
+        self.count_refused(v1::Reason::RefusedTooLarge);
+    }
+
+    fn count_refused(&mut self, reason: v1::Reason) {
+        let name = v1::Reason::as_str_name(&reason);
+        *self.counters.refused.entry(name).or_default() += 1;
+    }
+
     fn refuse(&mut self, echo: Option<(u64, u64)>, refusal: Refusal, served: Duration) -> Ingested {
         let reason = match &refusal {
             Refusal::Decode(error) => error.reason(),
             Refusal::NodeChanged { .. } => v1::Reason::RefusedMalformed,
         };
-        *self
-            .counters
-            .refused
-            .entry(v1::Reason::as_str_name(&reason))
-            .or_default() += 1;
+        self.count_refused(reason);
         let ack = echo.map(|(vm, seq)| Ack {
             vm,
             seq,

@@ -31,7 +31,7 @@ fn stored_report_is_acked_with_the_pace_of_its_proxy() {
         (Verdict::Stored, 500, false)
     );
     let sidecar = report(2, 1, FRONT, vec![series(inbound(8080), &[4_000])]);
-    assert_eq!(sidecar.store(&mut telemetry, at(1_000)).next_ms, 2_000);
+    assert_eq!(sidecar.store(&mut telemetry, at(1_000)).next_ms, 1_000);
     let late = report(3, 1, FRONT, vec![]);
     let ingested = telemetry.ingest(&late.body(), at(1_000), at(1_003));
     assert_eq!(late.ack(&ingested).served_us, 3_000);

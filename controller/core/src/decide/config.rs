@@ -210,7 +210,7 @@ impl Config {
             back_off_most: Duration::from_secs(4 * 3600),
             most_change: 0.5,
             standby: 1,
-            ask_again: Duration::from_secs(5),
+            ask_again: Duration::from_secs(1),
             drained_after: Duration::from_secs(10),
         }
     }

@@ -21,9 +21,9 @@ pub(super) const DECISIONS: usize = 10;
 pub struct Alarm {
     /// Where to go.
     pub direction: Direction,
-    /// The first of them.
+    /// The first whose value was outside.
     pub since: Timestamp,
-    /// How many.
+    /// How many of the last ones in a row had their whole interval outside.
     pub seen: u32,
     /// When the planner was asked last.
     pub asked: Option<Timestamp>,

@@ -18,12 +18,17 @@ impl Machine<'_> {
             Ok(reading) => reading,
             Err(reason) => return phase.held(reason, None, now),
         };
-        let direction = match reading.position {
-            Position::Above => Direction::Offload,
-            // With nothing at the edge there is nothing to take away.
-            Position::Below if !self.placed().is_empty() => Direction::Unoffload,
-            Position::Below | Position::Inside => return Phase::Observing,
+        let band = self.objective.band;
+        let direction = if reading.value_us > band.offload_above_us() {
+            Direction::Offload
+        } else if reading.value_us < band.unoffload_below_us() && !self.placed().is_empty() {
+            Direction::Unoffload
+        } else {
+            // Below the band with nothing at the edge, there is nothing to take away.
+            return Phase::Observing;
         };
+        // The alarm dates from the first value outside; it counts where the whole interval is.
+        let certain = reading.position != Position::Inside;
         let before = match &phase {
             Phase::Alarmed { alarm } => Some(*alarm),
             Phase::Held { alarm, .. } => *alarm,
@@ -35,17 +40,20 @@ impl Machine<'_> {
         };
         let alarm = match before {
             Some(alarm) if alarm.direction == direction => Alarm {
-                seen: alarm.seen.saturating_add(1),
+                seen: if certain { alarm.seen.saturating_add(1) } else { 0 },
                 ..alarm
             },
             _ => Alarm {
                 direction,
                 since: now,
-                seen: 1,
+                seen: u32::from(certain),
                 asked: None,
             },
         };
-        if alarm.seen < self.turn.config.consecutive || self.turn.config.mode == Mode::Observe {
+        // A window that began before the change mixes two delays and two round trips: nothing is predicted from it.
+        let settled = reading.from >= alarm.since;
+        let many = alarm.seen >= self.turn.config.consecutive;
+        if !settled || !many || self.turn.config.mode == Mode::Observe {
             return Phase::Alarmed { alarm };
         }
         if alarm

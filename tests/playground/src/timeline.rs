@@ -1,0 +1,74 @@
+//! What happened when, printed while it happens.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Lines of the report, and a status line for the terminal.
+pub(crate) struct Timeline {
+    began: Instant,
+    bar: ProgressBar,
+    events: Vec<TimelineEvent>,
+    last_sentence: String,
+}
+
+/// One line.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TimelineEvent {
+    pub(crate) at_s: f64,
+    pub(crate) what: String,
+}
+
+impl Timeline {
+    pub(crate) fn new() -> Self {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self {
+            began: Instant::now(),
+            bar,
+            events: Vec::new(),
+            last_sentence: String::new(),
+        }
+    }
+
+    /// Adds a line.
+    pub(crate) fn event(&mut self, what: impl Into<String>) {
+        self.event_at(Instant::now(), what);
+    }
+
+    /// Adds a line of an earlier moment.
+    pub(crate) fn event_at(&mut self, at: Instant, what: impl Into<String>) {
+        let event = TimelineEvent {
+            at_s: at.saturating_duration_since(self.began).as_secs_f64(),
+            what: what.into(),
+        };
+        let mut line = String::new();
+        let _ = write!(line, "{:7.1} s  {}", event.at_s, event.what);
+        // Without a terminal the bar swallows lines.
+        if self.bar.is_hidden() {
+            println!("{line}");
+        } else {
+            self.bar.println(line);
+        }
+        self.events.push(event);
+    }
+
+    /// Shows the present state; where there is no terminal, each new phase is a line.
+    pub(crate) fn status(&mut self, phase: &str, text: String) {
+        if self.last_sentence != phase {
+            phase.clone_into(&mut self.last_sentence);
+            self.event(format!("controller: {text}"));
+        }
+        self.bar.set_message(text);
+    }
+
+    pub(crate) fn finish(self) -> Vec<TimelineEvent> {
+        self.bar.finish_and_clear();
+        self.events
+    }
+}
