@@ -43,8 +43,8 @@ playground: build ## offload and unoffload on this machine, with a report (SEED=
 	@target/release/gma-playground $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test: build ## all tests; those with processes run one at a time
-	cargo test --workspace --exclude gma-tests
-	cargo test -p gma-tests -- --test-threads=1
+	cargo test --workspace --exclude gma-tests --no-fail-fast
+	cargo test -p gma-tests --no-fail-fast -- --test-threads=1
 
 check: preflight ## format, lints, docs, arrows between crates, paths in documents
 	cargo fmt --all --check

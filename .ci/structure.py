@@ -50,7 +50,7 @@ for file in files:
             if not (path.parent / named).exists():
                 errors.append(f"{file} links to {named}, which does not exist")
         for named in re.findall(r"`((?:filter|controller|tests|deploy|istio-manifests)/[\w./-]+)`", path.read_text()):
-            if not (root / named).exists():
+            if not ((root / named).exists() or (path.parent / named).exists()):
                 errors.append(f"{file} names {named}, which does not exist")
 
 print("\n".join(errors) or "structure: ok")

@@ -203,12 +203,16 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_decision_machine() {
+    fn the_defaults_are_those_of_the_decision_machine_and_they_act() {
         let edges = || [AreaName::from("edge-1")];
         let config = run_args(&[])
             .objective
             .to_config("cloud".into(), edges())
             .unwrap();
-        assert_eq!(config, Config::new("cloud".into(), edges()));
+        let shipped = Config {
+            mode: Mode::Enforce,
+            ..Config::new("cloud".into(), edges())
+        };
+        assert_eq!(config, shipped);
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn encode(shared: &Shared) -> Result<String, fmt::Error> {
 /// The merged histograms. Written by hand: the library's histograms count by themselves and cannot be set.
 fn write_measured(out: &mut impl fmt::Write, mut exported: Vec<Exported>) -> fmt::Result {
     const NAME: &str = "gma_request_duration_milliseconds";
-    exported.sort_by(|a, b| labels(a).cmp(&labels(b)));
+    exported.sort_by_cached_key(labels);
     writeln!(out, "# HELP {NAME} Duration of calls as their callers saw them.")?;
     writeln!(out, "# TYPE {NAME} histogram")?;
     for series in &exported {
