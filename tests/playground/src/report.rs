@@ -11,6 +11,9 @@ use crate::controller::View;
 use crate::counts::Counts;
 use crate::timeline::TimelineEvent;
 
+/// The WAN's step must bring the delay to this multiple of `offloadAbove`, else it shows little.
+const LEAST_STEP: f64 = 1.3;
+
 /// All that the playground found.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -115,6 +118,17 @@ impl Report {
             if !self.moves.iter().any(|made| made.direction == direction) {
                 complaints.push(format!("no {direction:?} was made").to_lowercase());
             }
+        }
+        let least_ms = LEAST_STEP * band.offload_above_us() / 1_000.0;
+        let offloads = self
+            .moves
+            .iter()
+            .filter(|made| made.direction == Direction::Offload);
+        for made in offloads.filter(|made| made.delay_before_ms.is_none_or(|before| before < least_ms)) {
+            complaints.push(format!(
+                "the delay before the offload was {}, not {least_ms:.0} ms at least",
+                ms(made.delay_before_ms)
+            ));
         }
         for made in &self.moves {
             let inside =

@@ -9,6 +9,7 @@ use gma_cell::workmodel::{Params, generate};
 use gma_core::cluster::RoutingPlan;
 use gma_core::decide::{Band, Decision, Direction, Outcome};
 use gma_local::{App, Client, Topology, World};
+use tempfile::TempDir;
 
 use crate::Args;
 use crate::controller::{self, Controller, View};
@@ -28,6 +29,8 @@ const WARM_UP: Duration = Duration::from_secs(5);
 const MEASURE: Duration = Duration::from_secs(5);
 /// A move that takes longer has failed the playground.
 const MOVE_LIMIT: Duration = Duration::from_secs(75);
+/// From the first request to the end of the last move.
+const TOTAL_LIMIT: Duration = Duration::from_secs(170);
 const POLL: Duration = Duration::from_millis(250);
 
 struct Playground {
@@ -46,8 +49,8 @@ struct Done {
     routing: RoutingPlan,
 }
 
-/// Runs it all; false where the report has a complaint.
-pub(crate) async fn run(args: &Args) -> anyhow::Result<bool> {
+/// Runs it all: whether the report has no complaint, and what still runs.
+pub(crate) async fn run(args: &Args) -> anyhow::Result<(bool, Option<Standing>)> {
     let folder = tempfile::Builder::new().prefix("gma-playground-").tempdir()?;
     let mut timeline = Timeline::new();
     timeline.event(format!(
@@ -69,7 +72,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<bool> {
         .get(&EDGE.into())
         .and_then(|gateway| gateway.address);
     let url = format!("http://{}/api/v1", gateway.context("the gateway does not serve")?);
-    let load = load::start(load::Config {
+    let load_config = load::Config {
         target: Target::new(&url, Some("shop.example"), &[])?,
         rate_per_sec: args.rate,
         arrivals: Arrivals::Poisson,
@@ -77,7 +80,8 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<bool> {
         connections: CONNECTIONS,
         timeout: REQUEST_TIMEOUT,
         seed: args.seed,
-    })?;
+    };
+    let load = start_load(load_config.clone()).await?;
     timeline.event(format!(
         "users send {} requests/s to {url}; WAN {first_rtt:?}",
         args.rate
@@ -101,21 +105,13 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<bool> {
         client,
         mut controller,
         load,
-        mut timeline,
+        timeline,
         band,
     } = playground;
-    if args.stay {
-        timeline.event(format!(
-            "staying; the state is at http://{address}/api/v1/state, Ctrl-C ends"
-        ));
-        tokio::signal::ctrl_c().await?;
-    }
     let load_began = load.started();
     let load = tokio::task::spawn_blocking(move || load.stop()).await?;
     let counts = counts::settle(load.sent, &client.state().await?, EDGE, &mut controller).await;
     let events = timeline.finish();
-    controller.stop().await;
-    world.stop().await;
 
     let (done, failure) = done;
     let report = Report {
@@ -149,22 +145,57 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<bool> {
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
-    if let Some(failure) = failure {
-        keep_logs(folder);
-        return Err(failure);
-    }
-    let complaints = report.complaints(band);
+    let mut complaints = report.complaints(band);
+    complaints.extend(failure.map(|failure| format!("{failure:#}")));
     for complaint in &complaints {
-        println!("NOT WELL: {complaint}; failures by kind: {:?}", load.failed);
+        println!("NOT WELL: {complaint}");
     }
-    if !complaints.is_empty() {
-        keep_logs(folder);
+    if !load.failed.is_empty() {
+        println!("failures by kind: {:?}", load.failed);
     }
-    Ok(complaints.is_empty())
+    let well = complaints.is_empty();
+    if args.stay {
+        println!("\nstaying, under load; the state is at http://{address}/api/v1/state, Ctrl-C ends");
+        let load = start_load(load_config).await?;
+        return Ok((
+            well,
+            Some(Standing {
+                world,
+                controller,
+                load,
+                folder,
+            }),
+        ));
+    }
+    controller.stop().await;
+    world.stop().await;
+    if !well {
+        println!("logs are kept in {}", folder.keep().display());
+    }
+    Ok((well, None))
 }
 
-fn keep_logs(folder: tempfile::TempDir) {
-    println!("logs are kept in {}", folder.keep().display());
+/// Opens connections, which blocks its thread.
+async fn start_load(config: load::Config) -> anyhow::Result<Handle> {
+    Ok(tokio::task::spawn_blocking(move || load::start(config)).await??)
+}
+
+/// What runs on under `--stay`.
+pub(crate) struct Standing {
+    world: World,
+    controller: Controller,
+    load: Handle,
+    folder: TempDir,
+}
+
+impl Standing {
+    pub(crate) async fn stop(self) {
+        // Waiting for what is in flight would be for nobody.
+        drop(self.load);
+        self.controller.stop().await;
+        self.world.stop().await;
+        drop(self.folder);
+    }
 }
 
 fn topology(
@@ -222,9 +253,10 @@ impl Playground {
         }
         let measured_ms = sum_us as f64 / count as f64 / 1_000.0;
         let view = self.controller.view(EDGE).await?;
+        self.timeline.event(format!("users see {measured_ms:.1} ms"));
         self.timeline.event(format!(
-            "users see {measured_ms:.1} ms; defaults: {}",
-            controller::config_text(&view)
+            "controller's defaults: {}",
+            controller::parameters(&view)
         ));
         let (lower, upper) = (
             self.band.unoffload_below_us() / 1e3,
@@ -255,7 +287,7 @@ impl Playground {
             .measured_ms
             .map_or_else(String::new, |ms| format!("{ms:.0} ms, "));
         let text = format!("{seen}{} sent, {failed} failed, {}", live.sent, view.sentence);
-        self.timeline.status(&view.phase, text);
+        self.timeline.status(&view.phase, &text);
         Ok(view)
     }
 
@@ -293,6 +325,12 @@ impl Playground {
                     stepped,
                     routing,
                 });
+            }
+            if self.load.started().elapsed() > TOTAL_LIMIT {
+                bail!(
+                    "not over after {TOTAL_LIMIT:?}; the controller says: {}",
+                    view.sentence
+                );
             }
             if stepped.elapsed() > MOVE_LIMIT {
                 bail!(

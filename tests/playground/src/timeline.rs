@@ -45,7 +45,7 @@ impl Timeline {
     pub(crate) fn event_at(&mut self, at: Instant, what: impl Into<String>) {
         let event = TimelineEvent {
             at_s: at.saturating_duration_since(self.began).as_secs_f64(),
-            what: what.into(),
+            what: short(&what.into()),
         };
         let mut line = String::new();
         let _ = write!(line, "{:7.1} s  {}", event.at_s, event.what);
@@ -59,16 +59,21 @@ impl Timeline {
     }
 
     /// Shows the present state; where there is no terminal, each new phase is a line.
-    pub(crate) fn status(&mut self, phase: &str, text: String) {
+    pub(crate) fn status(&mut self, phase: &str, text: &str) {
         if self.last_sentence != phase {
             phase.clone_into(&mut self.last_sentence);
             self.event(format!("controller: {text}"));
         }
-        self.bar.set_message(text);
+        self.bar.set_message(short(text));
     }
 
     pub(crate) fn finish(self) -> Vec<TimelineEvent> {
         self.bar.finish_and_clear();
         self.events
     }
+}
+
+/// Hosts by their service's name: there is one namespace here.
+fn short(text: &str) -> String {
+    text.replace(".shop.svc.cluster.local", "")
 }

@@ -221,7 +221,7 @@ impl Envoy {
         let config = folder.join(format!("{name}.json"));
         let admin = folder.join(format!("{name}.admin"));
         write(&config, &bootstrap.to_json(&ecds_file(folder)));
-        let program = built("GMA_ENVOY", ".tools/envoy-1.40.0/envoy/_bin/envoy");
+        let program = built("GMA_ENVOY", ".tools/envoy/envoy/_bin/envoy");
         let (config, admin_file) = (text(&config), text(&admin));
         let files = ["-c", config, "--admin-address-path", admin_file];
         let run = ["--concurrency", Self::CONCURRENCY, "--disable-hot-restart"];

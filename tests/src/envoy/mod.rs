@@ -43,7 +43,7 @@ pub use process::{Process, run_to_end};
 pub use rubbish::{Rubbish, RubbishController};
 pub use stats::EnvoyStats;
 
-/// Reports are due within 10 s (sidecars are paced so), and a machine under load is slow.
+/// Reports are due within 10 s (no pace is longer), and a machine under load is slow.
 pub const REPORTED: Duration = Duration::from_secs(30);
 
 /// Hosts of the mesh.

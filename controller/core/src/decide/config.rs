@@ -186,7 +186,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The shipped defaults: mode Observe, the default band at each edge.
+    /// Defaults: mode Observe until somebody asks for more, the default band at each edge.
     pub fn new(cloud: AreaName, edges: impl IntoIterator<Item = AreaName>) -> Self {
         Self {
             cloud,

@@ -28,7 +28,7 @@ impl Shares {
         }
     }
 
-    /// The routing at rest (DESIGN's routing matrix): callers at an edge use their own instance where there is one and
+    /// The routing at rest (the matrix in [`crate::routing`]): callers at an edge use their own instance where there is one and
     /// leave the standby share, after istiod's rounding, to the cloud; all others use the cloud.
     pub fn resting(problem: &Problem, placement: &DensePlacement) -> Self {
         let mut this = Self::cloud_only(problem);

@@ -16,7 +16,7 @@ pub use rule::{
     DestinationRuleValues, Distribute, LoadBalancer, LocalityLbSetting, LocalityPattern, OutlierDetection,
     RuleError,
 };
-pub use step::{FIRST_STEPS, SECOND_STEP, first_step, ramp};
+pub use step::{FIRST_STEPS, SECOND_STEP, first_step};
 
 /// What an area of `localities` localities, with equal numbers of endpoints, gets of `weight`: istiod gives each
 /// ⌈weight / localities⌉ (pilot, `loadbalancer.go`: ⌈weight · endpoints of the group / endpoints of the area⌉), so that

@@ -19,17 +19,3 @@ pub fn first_step(rate_rps: f64) -> u32 {
     let enough = |weight: &u32| rate_rps * f64::from(*weight) / 100.0 >= FIRST_STEP_RPS;
     FIRST_STEPS.into_iter().find(enough).unwrap_or(largest)
 }
-
-/// Weights of the new area, in order, up to `last`.
-///
-/// ```
-/// use gma_core::routing::ramp;
-/// assert_eq!(ramp(200.0, 99), [5, 50, 99]);
-/// assert_eq!(ramp(200.0, 30), [5, 30]);
-/// ```
-pub fn ramp(rate_rps: f64, last: u32) -> Vec<u32> {
-    let mut steps = vec![first_step(rate_rps), SECOND_STEP];
-    steps.retain(|step| *step < last);
-    steps.push(last);
-    steps
-}

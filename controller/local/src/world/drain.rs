@@ -11,7 +11,7 @@ use crate::envoy::admin::{self, Active};
 
 /// A request may take this long: the longest that the filter measures.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
-/// Idle for this long, its filter has sent its last counts: the controller asks a sidecar for them each 10 s.
+/// Idle for this long, its filter has sent its last counts: a controller may ask a sidecar for them each 10 s only.
 const REPORT_GRACE: Duration = Duration::from_secs(12);
 /// How often Envoy is asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
