@@ -58,3 +58,26 @@ pub struct Cluster {
     /// The routing that is in force.
     pub routing: RoutingPlan,
 }
+
+/// A proxy of the mesh, as the platform knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proxy {
+    /// Where it runs.
+    pub area: AreaName,
+    /// What it serves.
+    pub role: ProxyRole,
+}
+
+/// What a proxy serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProxyRole {
+    /// The ingress gateway of an edge: its outbound requests are the users'.
+    Gateway,
+    /// Beside an instance.
+    Sidecar {
+        /// Service of each container port. The first service is the caller of outbound requests.
+        ports: BTreeMap<u16, ServiceName>,
+    },
+}

@@ -85,6 +85,18 @@ pub struct OutcomeCounts {
     pub long: u64,
 }
 
+impl OutcomeCounts {
+    /// All requests, whatever became of them.
+    pub const fn total(&self) -> u64 {
+        self.ok
+            .saturating_add(self.client_error)
+            .saturating_add(self.server_error)
+            .saturating_add(self.no_response)
+            .saturating_add(self.cancelled)
+            .saturating_add(self.long)
+    }
+}
+
 /// Calls of one caller to one service in one area (from outbound reports), in the window.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

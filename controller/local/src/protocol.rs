@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gma_core::cluster::{Cluster, RoutingPlan};
+use gma_core::cluster::{Cluster, Proxy, RoutingPlan};
 use gma_core::ids::{AreaName, ServiceName};
 use serde::{Deserialize, Serialize};
 
@@ -91,29 +91,6 @@ pub struct State {
     pub envoys: Vec<EnvoyAdmin>,
     /// By edge.
     pub links: BTreeMap<AreaName, LinkState>,
-}
-
-/// A proxy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Proxy {
-    /// Where it runs.
-    pub area: AreaName,
-    /// What it serves.
-    pub role: ProxyRole,
-}
-
-/// What a proxy serves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ProxyRole {
-    /// Users.
-    Gateway,
-    /// An instance.
-    Sidecar {
-        /// Service of each inbound port.
-        ports: BTreeMap<u16, ServiceName>,
-    },
 }
 
 /// An edge's gateway.

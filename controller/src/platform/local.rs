@@ -2,7 +2,7 @@
 
 use gma_core::decide::Effect;
 use gma_local::{Client, State};
-use gma_telemetry::{Directory, Proxy, ProxyRole};
+use gma_telemetry::Directory;
 
 use super::{Observation, Platform};
 
@@ -41,21 +41,8 @@ impl Platform for LocalPlatform {
 }
 
 fn directory(state: &State) -> Directory {
-    let proxies = state.proxies.iter().map(|(node, proxy)| {
-        let role = match &proxy.role {
-            gma_local::ProxyRole::Gateway => ProxyRole::Gateway,
-            gma_local::ProxyRole::Sidecar { ports } => ProxyRole::Sidecar { ports: ports.clone() },
-        };
-        (
-            node.clone(),
-            Proxy {
-                area: proxy.area.clone(),
-                role,
-            },
-        )
-    });
     Directory {
-        proxies: proxies.collect(),
+        proxies: state.proxies.clone(),
         areas: state.localities.clone(),
         services: state.services.clone(),
     }

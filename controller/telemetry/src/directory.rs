@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use gma_core::cluster::{Proxy, ProxyRole};
 use gma_core::ids::{AreaName, ServiceName};
 use serde::{Deserialize, Serialize};
 
@@ -16,27 +17,4 @@ pub struct Directory {
     pub areas: BTreeMap<String, AreaName>,
     /// The services whose calls are measured.
     pub services: BTreeSet<ServiceName>,
-}
-
-/// What a proxy is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Proxy {
-    /// Where it runs.
-    pub area: AreaName,
-    /// What it serves.
-    pub role: ProxyRole,
-}
-
-/// What a proxy serves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ProxyRole {
-    /// The ingress gateway of an edge: its outbound requests are the users'.
-    Gateway,
-    /// Beside an instance.
-    Sidecar {
-        /// Service of each container port. The first service is the caller of outbound requests.
-        ports: BTreeMap<u16, ServiceName>,
-    },
 }

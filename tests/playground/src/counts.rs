@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use gma_core::cluster::ProxyRole;
 use gma_local::State;
 use serde::Serialize;
 use serde_json::Value;
@@ -57,9 +58,10 @@ fn gateway(state: &State, edge: &str) -> anyhow::Result<(String, SocketAddr)> {
         .envoys
         .iter()
         .find(|envoy| {
-            state.proxies.get(&envoy.node).is_some_and(|proxy| {
-                proxy.area.as_str() == edge && matches!(proxy.role, gma_local::ProxyRole::Gateway)
-            })
+            state
+                .proxies
+                .get(&envoy.node)
+                .is_some_and(|proxy| proxy.area.as_str() == edge && matches!(proxy.role, ProxyRole::Gateway))
         })
         .map(|envoy| (envoy.node.clone(), envoy.admin))
         .with_context(|| format!("the gateway of {edge} is gone"))

@@ -12,7 +12,6 @@ use super::reason::Cause;
 use super::{Effect, routes};
 use crate::cluster::Phase as Life;
 use crate::ids::{AreaName, ServiceName, Timestamp};
-use crate::snapshot::OutcomeCounts;
 
 /// Requests that keep arriving for longer than this at an instance without weight come from somebody whom the
 /// weights don't reach.
@@ -266,7 +265,10 @@ pub(super) fn drain(
             .as_ref()
             .is_some_and(|area| at_edge(&c.callee, area))
     });
-    if received.chain(called.map(|c| &c.outcomes)).any(is_any) {
+    if received
+        .chain(called.map(|c| &c.outcomes))
+        .any(|outcomes| outcomes.total() > 0)
+    {
         *last_seen = turn.now;
     }
     if turn.now.since(*last_seen) >= turn.config.drained_after {
@@ -302,18 +304,4 @@ fn keep_at_zero(down: &BTreeSet<ServiceName>, turn: &mut Turn<'_>) {
     for service in down {
         routes::set(turn.wanted, service, turn.edge, &turn.config.cloud, 0);
     }
-}
-
-fn is_any(outcomes: &OutcomeCounts) -> bool {
-    let OutcomeCounts {
-        ok,
-        client_error,
-        server_error,
-        no_response,
-        cancelled,
-        long,
-    } = *outcomes;
-    [ok, client_error, server_error, no_response, cancelled, long]
-        .into_iter()
-        .any(|count| count > 0)
 }

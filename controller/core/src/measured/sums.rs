@@ -174,17 +174,8 @@ impl Sums {
 }
 
 fn sum(outcomes: &OutcomeCounts, timed: u64, sum_us: u64, bytes: u64) -> Sum {
-    let OutcomeCounts {
-        ok,
-        client_error,
-        server_error,
-        no_response,
-        cancelled,
-        long,
-    } = *outcomes;
-    let all = [ok, client_error, server_error, no_response, cancelled, long];
     Sum {
-        requests: all.into_iter().map(float).sum(),
+        requests: float(outcomes.total()),
         timed: float(timed),
         us: float(sum_us),
         bytes: float(bytes),

@@ -8,10 +8,11 @@ use tokio::sync::watch;
 
 use super::pod::{Order, Running};
 use crate::envoy::Endpoint;
-use crate::protocol::{EnvoyAdmin, Proxy, ProxyRole};
+use crate::protocol::EnvoyAdmin;
 use crate::topology::Locality;
 use crate::usage;
 use crate::wan::Relay;
+use gma_core::cluster::{Proxy, ProxyRole};
 
 /// A pod as the world sees it.
 #[derive(Debug)]

@@ -10,8 +10,9 @@ use super::core::Core;
 use super::pod::Order;
 use super::routing;
 use crate::envoy::SERVICE_PORT;
-use crate::protocol::{Answer, Gateway, LinkState, Proxy, ProxyRole, Request, State};
+use crate::protocol::{Answer, Gateway, LinkState, Request, State};
 use crate::topology::Bandwidth;
+use gma_core::cluster::{Proxy, ProxyRole};
 
 /// Longest added round trip; past it Envoy's own connect timeout of 10 s decides.
 const MAX_RTT: Duration = Duration::from_secs(10);
