@@ -1,4 +1,4 @@
-//! Changes of weights on real Envoys: the split is exact, and no request fails.
+//! Changes of weights on real Envoys: the split is exact to a pick, and no request fails.
 
 use std::time::Duration;
 
@@ -15,12 +15,18 @@ fn at_edge(state: &State, sent: &[Sent]) -> usize {
         .count()
 }
 
+/// Envoy's weighted round robin repeats after as many picks as the weights' sum, but a window of whole rounds may begin
+/// anywhere in one, and equal deadlines are ordered by how floating point rounds them: one pick more or less.
+fn assert_split(got: usize, exact: usize, of: usize) {
+    assert!(got.abs_diff(exact) <= 1, "{got} of {of} at the edge, not {exact}");
+}
+
 fn failed(sent: &[Sent]) -> Vec<&Sent> {
     sent.iter().filter(|sent| !sent.is_ok()).collect()
 }
 
 #[tokio::test]
-async fn weights_split_exactly_and_change_without_a_failed_request() {
+async fn weights_split_to_the_pick_and_change_without_a_failed_request() {
     let (world, _folder) = local::world(CELL, 1, 1).await;
     let client = world.client();
     let users = Users::at(gateway(&client).await);
@@ -46,11 +52,7 @@ async fn weights_split_exactly_and_change_without_a_failed_request() {
         tokio::time::sleep(PROPAGATION).await;
         let sent = users.send_each("/", 800).await;
         println!("weight {edge}: {} of 800 at the edge", at_edge(&state, &sent));
-        assert_eq!(
-            at_edge(&state, &sent),
-            8 * edge as usize,
-            "of 800 at weight {edge}"
-        );
+        assert_split(at_edge(&state, &sent), 8 * edge as usize, 800);
         assert!(failed(&sent).is_empty());
     }
     world.stop().await;
@@ -108,7 +110,7 @@ async fn each_of_three_cloud_zones_is_rounded_up() {
     assert_eq!(instance(&state, "s0", "cloud").unwrap().replicas, 3);
     // Weights 99, 1, 1, 1: the leak is 3 of 102, not 1 of 100.
     let sent = users.send_each("/", 1020).await;
-    assert_eq!(at_edge(&state, &sent), 990);
+    assert_split(at_edge(&state, &sent), 990, 1020);
     world.stop().await;
 }
 
