@@ -136,14 +136,14 @@ proptest! {
         let edge = problem.edge(EdgeIx(0)).unwrap();
         let here = |service: ServiceIx| placement.contains(EdgeIx(0), service);
         // (calls at the edge, calls in the cloud, calls cut) of each service.
-        let mut all = vec![[0.0; 3]; SERVICES];
-        let mut fresh = vec![[0.0; 3]; SERVICES];
+        let mut all = [[0.0; 3]; SERVICES];
+        let mut fresh = [[0.0; 3]; SERVICES];
         for (service, calls) in &edge.user_calls {
             let local = f64::from(u8::from(here(*service)));
             fresh[service.position()] = [local, 1.0 - local, 1.0 - local].map(|part| part * calls.as_f64());
         }
         for _ in 0..400 {
-            let mut next = vec![[0.0; 3]; SERVICES];
+            let mut next = [[0.0; 3]; SERVICES];
             for (service, _) in problem.services() {
                 let [at_edge, in_cloud, _] = fresh[service.position()];
                 for (to, f) in problem.calls_of(service) {
