@@ -76,7 +76,7 @@ pub fn run(
     match strategy {
         Strategy::Sbmp | Strategy::Copamp => sbmp::run(&mut search, strategy),
         Strategy::Mfu | Strategy::Ia | Strategy::Kahn | Strategy::Ta => {
-            one_by_one::run(&mut search, strategy)
+            one_by_one::run(&mut search, strategy);
         }
     }
     search.outcome()

@@ -213,7 +213,8 @@ impl Distinct {
             if subset(self.row(at), set) {
                 continue;
             }
-            self.rows.copy_within(at * self.words..(at + 1) * self.words, kept * self.words);
+            self.rows
+                .copy_within(at * self.words..(at + 1) * self.words, kept * self.words);
             self.counts.swap(at, kept);
             kept += 1;
         }
