@@ -5,6 +5,7 @@
 //! "From measurements".
 
 mod learned;
+mod quantile;
 mod settings;
 mod sums;
 mod times;
@@ -23,6 +24,7 @@ use crate::snapshot::{Caller, EdgeSnapshot, Measured, Snapshot};
 use crate::units::{Bytes, CallsPerRequest, CpuSeconds, Micros, Ratio, Rps};
 
 pub use learned::{Learned, MAX_LEARNED};
+pub use quantile::{Candidate, MEAN_TARGETS, Tail, plan_for_statistic};
 pub use settings::{EdgeSettings, ServiceSettings, Settings};
 
 use sums::Sums;

@@ -45,6 +45,7 @@
 //! ```
 mod calls;
 mod cost;
+mod crossings;
 mod delay;
 mod evaluate;
 mod graph;
@@ -62,6 +63,7 @@ mod spec;
 mod tests;
 
 pub use cost::{Cost, EdgeCost};
+pub use crossings::{Crossings, MOST_CROSSINGS};
 pub(crate) use delay::overlap;
 pub(crate) use evaluate::byte_us;
 pub use evaluate::{EdgeEvaluation, Evaluation, LONGEST_US, evaluate};
