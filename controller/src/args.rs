@@ -23,6 +23,29 @@ pub struct Args {
 pub enum Command {
     /// Run the controller.
     Run(RunArgs),
+    /// Compare the model, the strategies and the solver with recorded cases of the reference.
+    Verify(VerifyArgs),
+}
+
+/// Arguments of `gma verify`.
+#[derive(Debug, ClapArgs)]
+pub struct VerifyArgs {
+    /// Recorded cases, or folders of them.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Format of the result.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
+}
+
+/// Format of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// Text, a line a result.
+    Table,
+    /// JSON.
+    Json,
 }
 
 /// Arguments of `gma run`.
@@ -178,7 +201,9 @@ mod tests {
     use super::*;
 
     fn run_args(args: &[&str]) -> RunArgs {
-        let Command::Run(run) = Args::parse_from([&["gma", "run", "--local"], args].concat()).command;
+        let Command::Run(run) = Args::parse_from([&["gma", "run", "--local"], args].concat()).command else {
+            panic!("no `run`");
+        };
         run
     }
 

@@ -21,3 +21,4 @@ pub mod platform;
 pub mod run;
 pub mod shared;
 pub mod usage;
+pub mod verify;

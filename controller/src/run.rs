@@ -1,8 +1,9 @@
-//! Wiring of `gma run`: logs, platform, server, control loop, shutdown.
+//! The commands, and the wiring of `gma run`: logs, platform, server, control loop, shutdown.
 
 use std::future::IntoFuture as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::control::ControlLoop;
 use crate::http;
 use crate::platform::local::LocalPlatform;
 use crate::shared::Shared;
+use crate::verify;
 
 /// Requests that are open at the end have this long to finish.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -27,8 +29,14 @@ const DRAIN: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What failed, where, and what to do.
-pub fn main(args: Args) -> anyhow::Result<()> {
-    let Command::Run(run_args) = args.command;
+pub fn main(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Run(args) => run_to_end(args).map(|()| ExitCode::SUCCESS),
+        Command::Verify(args) => verify::main(&args),
+    }
+}
+
+fn run_to_end(run_args: RunArgs) -> anyhow::Result<()> {
     init_log(&run_args.log)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

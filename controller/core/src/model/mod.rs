@@ -62,6 +62,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cost::of_site;
 pub use cost::{Cost, EdgeCost};
 pub use crossings::{Crossings, MOST_CROSSINGS};
 pub(crate) use delay::overlap;
@@ -70,6 +71,7 @@ pub use evaluate::{EdgeEvaluation, Evaluation, LONGEST_US, evaluate};
 pub use graph::{MAX_CALLS, MAX_CYCLE};
 pub use incremental::{Incremental, Peek};
 pub use ix::{AreaIx, EdgeIx, Grid, ServiceIx};
+pub(crate) use layout::{EdgeRows, Layout, Replica};
 pub use placement::DensePlacement;
 pub use problem::{MAX_EDGES, MAX_SERVICES, Problem, ProblemError};
 pub use shares::Shares;

@@ -1,0 +1,488 @@
+//! A lower bound of an edge's cost, and placements that come near it.
+//!
+//! A call that arrives at the edge for service j is either cut (it goes to the cloud) or stays; what it costs from there
+//! on depends on nothing else as long as costs are linear in calls. So with a price μ on the delay above its limit the
+//! cheapest choice for one arriving call is a recursion from callees to callers,
+//!
+//! v_j = min(cut_j, w·(κ_j + μ·(hop_j + own_j) + Σ_k f_jk·v_k) + (1 − w)·cut_j),  cut_j = L_j·price + μ·(remote_j + L_j·g'),
+//!
+//! and L(μ) = Σ_j u_j·v_j − μ·(limit − g₀) is below the cost of every placement that keeps the limit (Lagrange; e.g. Fisher
+//! 1981). Not linear are
+//! - the transfer's slow-down g, which is convex in the traffic: its tangent g₀ + g'·T is below it;
+//! - replicas, which come in steps: κ_j is the least cost of a call over all calls that j can still have there. Where they
+//!   can have one value only (one way leads to j, or the ways are decided) it is exact;
+//! - waiting for the slowest of parallel calls, which is at least any weighting of them: the one of a known placement.
+//!
+//! The choices that a recursion makes are a placement, and usually a good one.
+
+use std::sync::Arc;
+
+use super::bits::Bits;
+use super::recursion::{Pair, Recursion, Routed, Row};
+use crate::model::{EdgeIx, EdgeRows, LONGEST_US, Layout, Replica, ServiceIx, of_site};
+
+/// Load of the link up to which tangents are laid: their slope at 0.99 is 10⁴ times that of an idle link.
+const STEEPEST: f64 = 0.99;
+/// Transfers longer than this, µs, are capped by the model at a load below [`STEEPEST`]; such links get no tangent.
+const LONG_TRANSFER_US: f64 = 1e7;
+/// µs · bit/s that a byte takes at least on a saturated link: 8·10⁶ of an idle one times the model's 10⁶.
+const SATURATED_US: f64 = 8e12;
+
+/// Possible numbers of calls that are looked at one by one.
+const MANY: usize = 8;
+
+/// What has been decided about a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fix {
+    Free,
+    In,
+    Out,
+}
+
+/// An edge, relaxed.
+#[derive(Debug)]
+pub(super) struct Relaxed<'p> {
+    layout: Arc<Layout<'p>>,
+    edge: EdgeIx,
+    /// Requests a second that the other edges leave to the cloud, and the cloud's replicas for them.
+    elsewhere: Vec<f64>,
+    cloud: Vec<u32>,
+    /// Other edges are decided at the same time: the cloud's replicas are not known exactly.
+    joint: bool,
+    pub(super) fixed: Vec<Fix>,
+    /// Weight of each call in its caller's delay, where some are made at once; by service, in the order of its calls.
+    weights: Option<Vec<Vec<f64>>>,
+    /// Part of a call's delay that the user waits for at least.
+    waited: Vec<f64>,
+    /// κ.
+    per_call: Vec<f64>,
+    /// Cost that no κ can express: savings of the cloud that a first replica at the edge brings.
+    savings: f64,
+    tangent: Tangent,
+    flow: Vec<Flow>,
+    recursion: Recursion,
+}
+
+/// Calls of a service at the edge per user request, were it there: certain ones, at least where there are any, at most.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flow {
+    sure: f64,
+    low: f64,
+    high: f64,
+    /// All numbers of calls that are possible, where they are few.
+    points: Points,
+}
+
+/// Up to [`MANY`] numbers; none: more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Points {
+    count: Option<u8>,
+    values: [f64; MANY],
+}
+
+/// g₀ + g'·bytes, µs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tangent {
+    at_zero: f64,
+    slope: f64,
+}
+
+// === impl Relaxed ===
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "all vectors have an entry for each service of the problem"
+)]
+impl<'p> Relaxed<'p> {
+    /// `elsewhere`: requests a second by service that only the edges being decided could serve, the cloud else.
+    pub(super) fn new(layout: Arc<Layout<'p>>, edge: EdgeIx, elsewhere: Vec<f64>, joint: bool) -> Self {
+        let count = layout.problem.services_len();
+        let cloud = (0..count)
+            .map(|j| of_site(&layout.cloud[j].site, layout.cpu_per_request[j] * elsewhere[j]))
+            .collect();
+        let mut this = Self {
+            edge,
+            elsewhere,
+            cloud,
+            joint,
+            fixed: vec![Fix::Free; count],
+            weights: None,
+            waited: vec![1.0; count],
+            per_call: vec![0.0; count],
+            savings: 0.0,
+            tangent: Tangent::default(),
+            flow: vec![Flow::default(); count],
+            recursion: Recursion::new(&layout, edge),
+            layout,
+        };
+        this.lay_tangent(0.0);
+        this
+    }
+
+    fn rows(&self) -> &EdgeRows {
+        &self.layout.edges[self.edge.position()]
+    }
+
+    /// Replicas in the cloud while nothing runs at the edges that are being decided: the constant of the bound.
+    pub(super) fn cloud_cost(&self) -> f64 {
+        (0..self.cloud.len())
+            .map(|j| {
+                let Replica { price, .. } = self.layout.cloud[j];
+                price
+                    * if self.joint {
+                        self.linear_cloud(j)
+                    } else {
+                        f64::from(self.cloud[j])
+                    }
+            })
+            .sum()
+    }
+
+    /// Replicas that the cloud needs at least, as a line in what the edges serve, at nothing.
+    fn linear_cloud(&self, j: usize) -> f64 {
+        let site = &self.layout.cloud[j].site;
+        let one = site.threshold.as_f64() * site.cpu_request.as_f64();
+        let needed = self.layout.cpu_per_request[j] * self.elsewhere[j] / one;
+        let least = f64::from(site.min_replicas);
+        if one > 0.0 && needed > least {
+            needed
+        } else {
+            least
+        }
+    }
+
+    /// Weighs parallel calls by a placement: the slowest counts whole, the others s.
+    pub(super) fn weigh(&mut self, here: &Bits) {
+        let Some(serial) = self.layout.serial.clone() else {
+            return;
+        };
+        let layout = Arc::clone(&self.layout);
+        let rows = &layout.edges[self.edge.position()];
+        let mut below = vec![0.0; serial.len()];
+        let mut weights = vec![Vec::new(); serial.len()];
+        for service in layout.order.iter().rev() {
+            let i = service.position();
+            let calls = layout.problem.calls_of(*service);
+            let times: Vec<f64> = calls
+                .iter()
+                .map(|(callee, f)| {
+                    let j = callee.position();
+                    let remote = rows.remote_us[j];
+                    let stays = rows.share * (rows.hop_us[j] + below[j]) + (1.0 - rows.share) * remote;
+                    f * if here.contains(j) { stays } else { remote }
+                })
+                .collect();
+            let slowest = times
+                .iter()
+                .enumerate()
+                .max_by(|a, b| a.1.total_cmp(b.1))
+                .map(|(at, _)| at);
+            let factor = |at: usize| if Some(at) == slowest { 1.0 } else { serial[i] };
+            weights[i] = (0..times.len()).map(factor).collect();
+            below[i] = rows.own_us[i]
+                + times
+                    .iter()
+                    .enumerate()
+                    .map(|(at, time)| factor(at) * time)
+                    .sum::<f64>();
+        }
+        self.weights = Some(weights);
+    }
+
+    /// What the decisions in `fixed` leave possible: calls by service, and so κ.
+    /// `saturated`: the link is, so that its whole bandwidth is paid and no less; else it is not.
+    pub(super) fn prepare(&mut self, saturated: bool) {
+        let layout = Arc::clone(&self.layout);
+        let rows = &layout.edges[self.edge.position()];
+        self.savings = 0.0;
+        for service in &layout.order {
+            let j = service.position();
+            let user = rows.user[j];
+            let mut arriving = Flow {
+                sure: user,
+                low: if user > 0.0 { user } else { f64::INFINITY },
+                high: user,
+                points: Points::default().with(0.0, &[user]),
+            };
+            let mut waited = if user > 0.0 { 1.0 } else { f64::INFINITY };
+            for (caller, f) in layout.callers.of(*service) {
+                let i = caller.position();
+                let from = self.flow[i];
+                if self.fixed[i] == Fix::Out || from.high <= 0.0 {
+                    continue;
+                }
+                arriving.low = arriving.low.min(from.low * f);
+                arriving.high += from.high * f;
+                let certain = self.fixed[i] == Fix::In && from.sure > 0.0;
+                if certain {
+                    arriving.sure += from.sure * f;
+                }
+                arriving.points = arriving.points.and(&from.points, *f, certain);
+                waited = waited.min(self.waited[i] * self.weight(*caller, *service));
+            }
+            arriving.low = arriving.low.max(arriving.sure).min(arriving.high);
+            if layout.cycle(*service).is_some() {
+                arriving = Flow {
+                    high: layout.calls(self.edge, *service),
+                    ..Flow::default()
+                };
+                waited = if self.weights.is_some() { 0.0 } else { 1.0 };
+            }
+            self.waited[j] = if waited.is_finite() { waited } else { 1.0 };
+            let flow = Flow {
+                sure: rows.share * arriving.sure,
+                low: rows.share * arriving.low,
+                high: rows.share * arriving.high,
+                points: arriving.points.scaled(rows.share),
+            };
+            self.per_call[j] = match flow.points.get() {
+                Some(points) => {
+                    let called = points.iter().filter(|n| **n > 0.0);
+                    let least = called
+                        .map(|n| self.cost_of_calls(j, *n) / n)
+                        .fold(f64::INFINITY, f64::min);
+                    if least.is_finite() { least } else { 0.0 }
+                }
+                None => self.least_cost_of_a_call(j, flow.low, flow.high),
+            };
+            self.flow[j] = flow;
+        }
+        let mut byte_price = 8.0 * rows.rate * rows.bps_price;
+        if let (true, Some(bandwidth)) = (saturated, rows.bandwidth) {
+            byte_price = 0.0;
+            self.savings += rows.bps_price * bandwidth.as_f64();
+        }
+        self.recursion.prepare(|j| {
+            (self.flow[j].high > 0.0).then(|| Row {
+                fix: self.fixed[j],
+                cut_cost: rows.bytes[j] * byte_price,
+                remote_us: self.waited[j] * rows.remote_us[j],
+                bytes: self.waited[j] * rows.bytes[j],
+                in_cost: self.per_call[j],
+                in_us: self.waited[j] * (rows.hop_us[j] + rows.own_us[j]),
+            })
+        });
+    }
+
+    /// Whether the link may be saturated within a limit on the delay. Call it after [`Self::prepare`].
+    pub(super) fn may_saturate(&self, limit_us: Option<f64>) -> bool {
+        let rows = self.rows();
+        let Some(bandwidth) = rows.bandwidth.map(crate::units::BitsPerSecond::as_f64) else {
+            return false;
+        };
+        let calls = self
+            .layout
+            .problem
+            .services()
+            .map(|(j, _)| self.layout.calls(self.edge, j));
+        let most_bytes: f64 = calls.zip(&rows.bytes).map(|(calls, bytes)| calls * bytes).sum();
+        if 8.0 * rows.rate * most_bytes < bandwidth * (1.0 - 1e-9) {
+            return false;
+        }
+        let waited = self.waited.iter().copied().fold(1.0, f64::min);
+        let a_byte = (SATURATED_US / bandwidth).min(LONGEST_US / rows.largest.max(1.0));
+        let saturated_us = waited * a_byte * bandwidth / (8.0 * rows.rate);
+        limit_us.is_none_or(|limit| limit >= saturated_us)
+    }
+
+    fn weight(&self, caller: ServiceIx, callee: ServiceIx) -> f64 {
+        let Some(weights) = &self.weights else { return 1.0 };
+        let calls = self.layout.problem.calls_of(caller);
+        let at = calls.iter().position(|(service, _)| *service == callee);
+        at.and_then(|at| weights[caller.position()].get(at).copied())
+            .unwrap_or(1.0)
+    }
+
+    /// κ over n in [low, high]: (edge replicas − replicas that the cloud no longer needs) / n.
+    fn least_cost_of_a_call(&mut self, j: usize, low: f64, high: f64) -> f64 {
+        if high <= 0.0 {
+            return 0.0;
+        }
+        let layout = Arc::clone(&self.layout);
+        let rows = &layout.edges[self.edge.position()];
+        let (edge, cloud) = (&rows.sites[j], &layout.cloud[j]);
+        let cpu = layout.cpu_per_request[j] * rows.rate;
+        let slope = |replica: &Replica| {
+            let one = replica.site.threshold.as_f64() * replica.site.cpu_request.as_f64();
+            if one > 0.0 { cpu / one } else { 0.0 }
+        };
+        let (grows, falls) = (slope(edge), slope(cloud));
+        let at_least = f64::from(of_site(&edge.site, cpu * low));
+        let linear = self.linear_cloud(j);
+        let before = if self.joint {
+            linear
+        } else {
+            f64::from(self.cloud[j])
+        };
+        let most_saved = before - f64::from(cloud.site.min_replicas).min(before);
+        let cost = |n: f64| {
+            let replicas = (grows * n - 1e-9).max(at_least);
+            let saved = (before - linear + falls * n).min(most_saved);
+            edge.price * replicas - cloud.price * saved
+        };
+        let first = cost(low.max(0.0));
+        let mut base = 0.0;
+        if low <= 0.0 && first < 0.0 {
+            base = first;
+            self.savings += first;
+        }
+        let kinks = [
+            low,
+            high,
+            at_least / grows.max(f64::MIN_POSITIVE),
+            (most_saved - before + linear) / falls.max(f64::MIN_POSITIVE),
+        ];
+        let inside = kinks.iter().map(|n| n.clamp(low, high)).filter(|n| *n > 0.0);
+        inside.map(|n| (cost(n) - base) / n).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Lays the tangent of the transfers at so many bytes a request.
+    pub(super) fn lay_tangent(&mut self, bytes: f64) {
+        let rows = self.rows();
+        let Some(bandwidth) = rows.bandwidth.map(crate::units::BitsPerSecond::as_f64) else {
+            self.tangent = Tangent::default();
+            return;
+        };
+        let idle = 8e6 / bandwidth;
+        let load = (8.0 * rows.rate * bytes / bandwidth).min(STEEPEST);
+        let far = 1.0 / (1.0 - load);
+        self.tangent = if idle * rows.largest > LONG_TRANSFER_US {
+            Tangent::default()
+        } else if self.layout.serial.is_some() || rows.rate <= 0.0 {
+            Tangent {
+                at_zero: 0.0,
+                slope: idle,
+            }
+        } else {
+            let bytes = load * bandwidth / (8.0 * rows.rate);
+            Tangent {
+                at_zero: -idle * bytes * load * far * far,
+                slope: idle * far * far,
+            }
+        };
+    }
+
+    /// The cheapest choice at a price of the delay, an infinite one included: cost without the cloud's constant, and delay.
+    pub(super) fn choose(&mut self, price: f64) -> Pair {
+        let none = Pair {
+            cost: self.savings,
+            delay_us: self.tangent.at_zero,
+        };
+        self.recursion.choose(price, self.tangent.slope, none)
+    }
+
+    /// What the last choice keeps at the edge and users reach there, and where it sends the calls.
+    pub(super) fn chosen(&self) -> Routed {
+        let mut flow = self.recursion.flow();
+        let fixed = (0..self.fixed.len()).filter(|j| self.fixed[*j] == Fix::In);
+        fixed.for_each(|j| flow.here.set(j, true));
+        flow
+    }
+
+    /// The service whose replicas cost most above κ under a choice, and by how much.
+    pub(super) fn loosest(&self, calls: &[f64]) -> Option<(f64, ServiceIx)> {
+        let open = (0..calls.len()).filter(|j| calls[*j] > 0.0 && self.flow[*j].low < self.flow[*j].high);
+        open.map(|j| {
+            (
+                self.cost_of_calls(j, calls[j]) - self.per_call[j] * calls[j],
+                ServiceIx::at(j),
+            )
+        })
+        .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))
+    }
+
+    /// The undecided service through which most of the calls to a service may come: itself, or the nearest above it.
+    pub(super) fn undecided_above(&self, service: ServiceIx) -> Option<ServiceIx> {
+        let mut seen = Bits::new(self.fixed.len());
+        let mut ring = vec![service];
+        while !ring.is_empty() {
+            let free = ring.iter().filter(|j| self.fixed[j.position()] == Fix::Free);
+            let most = free.max_by(|one, other| {
+                let calls = |j: &ServiceIx| self.flow[j.position()].high;
+                calls(one).total_cmp(&calls(other)).then(other.cmp(one))
+            });
+            if let Some(most) = most {
+                return Some(*most);
+            }
+            ring.iter().for_each(|j| seen.set(j.position(), true));
+            let callers = ring.iter().flat_map(|j| self.layout.callers.of(*j));
+            let live = callers.map(|(caller, _)| *caller).filter(|j| {
+                !seen.contains(j.position())
+                    && self.fixed[j.position()] != Fix::Out
+                    && self.flow[j.position()].high > 0.0
+            });
+            ring = live.collect();
+            ring.sort_unstable();
+            ring.dedup();
+        }
+        None
+    }
+
+    /// Edge replicas less the replicas that the cloud no longer needs, for n calls a user request.
+    fn cost_of_calls(&self, j: usize, n: f64) -> f64 {
+        let rows = self.rows();
+        let (edge, cloud) = (&rows.sites[j], &self.layout.cloud[j]);
+        let cpu = self.layout.cpu_per_request[j] * rows.rate * n;
+        let rest = (self.layout.cpu_per_request[j] * self.elsewhere[j] - cpu).max(0.0);
+        let saved = if self.joint {
+            let one = cloud.site.threshold.as_f64() * cloud.site.cpu_request.as_f64();
+            let linear = self.linear_cloud(j);
+            if one > 0.0 {
+                (cpu / one).min(linear - f64::from(cloud.site.min_replicas).min(linear))
+            } else {
+                0.0
+            }
+        } else {
+            f64::from(self.cloud[j]) - f64::from(of_site(&cloud.site, rest))
+        };
+        edge.price * f64::from(of_site(&edge.site, cpu)) - cloud.price * saved
+    }
+
+    /// Whether a cycle's recursion did not come to rest: then there is no bound.
+    pub(super) fn unsettled(&self) -> bool {
+        self.recursion.unsettled
+    }
+}
+
+// === impl Points ===
+
+impl Points {
+    fn get(&self) -> Option<&[f64]> {
+        self.values.get(..usize::from(self.count?))
+    }
+
+    /// One more value each.
+    fn with(mut self, base: f64, more: &[f64]) -> Self {
+        let mut count = usize::from(self.count.unwrap_or_default());
+        for one in more {
+            match self.values.get_mut(count) {
+                Some(value) => *value = base + one,
+                None => return Self::default(),
+            }
+            count += 1;
+        }
+        self.count = u8::try_from(count).ok();
+        self
+    }
+
+    fn scaled(mut self, factor: f64) -> Self {
+        self.values.iter_mut().for_each(|value| *value *= factor);
+        self
+    }
+
+    /// All sums with `factor` times one of `more` or, where that is not certain, with nothing.
+    fn and(&self, more: &Self, factor: f64, certain: bool) -> Self {
+        let (Some(known), Some(_), more) = (self.get(), more.get(), more.scaled(factor)) else {
+            return Self::default();
+        };
+        let none = Self {
+            count: Some(0),
+            ..Self::default()
+        };
+        let start = if certain { none } else { *self };
+        known.iter().fold(start, |all, base| match all.count {
+            Some(_) => all.with(*base, more.get().unwrap_or_default()),
+            None => all,
+        })
+    }
+}
