@@ -14,7 +14,7 @@
 //! leak of a standby of p. Distributions are convolved as probability generating functions (Feller, An Introduction to
 //! Probability Theory, vol. 1, ch. XI).
 
-use super::calls::{Cell, block_cells};
+use super::calls::Cell;
 use super::delay::serial;
 use super::evaluate::{EdgeEvaluation, Evaluation, LONGEST_US, byte_us, evaluate};
 use super::ix::{AreaIx, EdgeIx, ServiceIx};
@@ -80,11 +80,11 @@ impl Crossings {
             .flatten()
             .map(|(service, f)| (*service, f.as_f64()))
             .collect();
-        let below = Below::new(problem, shares);
+        let below = Below::new(problem, edge, shares);
         let of_users = calls
             .iter()
             .map(|call| below.calls(AreaIx::Edge(edge), *call))
-            .fold(NONE, |sum, counts| convolve(&sum, &counts));
+            .fold(NONE, |sum, counts| whole(convolve(&sum, &counts)));
         let each = result
             .edges
             .get(edge.position())
@@ -125,46 +125,37 @@ impl Crossings {
     }
 }
 
-/// K of every instance.
+/// K of every instance in the cloud and at one edge: the callers of an edge use no other area.
 struct Below<'a> {
     problem: &'a Problem,
     shares: &'a Shares,
-    /// Area by area, as in a grid.
-    counts: Vec<Vec<Counts>>,
+    areas: [AreaIx; 2],
+    counts: [Vec<Counts>; 2],
 }
 
 // === impl Below ===
 
 impl<'a> Below<'a> {
-    fn new(problem: &'a Problem, shares: &'a Shares) -> Self {
+    fn new(problem: &'a Problem, edge: EdgeIx, shares: &'a Shares) -> Self {
         let mut this = Self {
             problem,
             shares,
-            counts: vec![vec![NONE; problem.services_len()]; problem.edges_len() + 1],
+            areas: [AreaIx::Cloud, AreaIx::Edge(edge)],
+            counts: [(); 2].map(|()| vec![NONE; problem.services_len()]),
         };
         for block in problem.graph().callees_first() {
             for _ in 0..if block.cyclic { ROUNDS } else { 1 } {
-                for cell in block_cells(problem, block) {
-                    let counts = this.of(cell);
-                    this.put(cell, counts);
+                for service in &block.members {
+                    let found = this.areas.map(|area| this.of((*service, area)));
+                    for (counts, found) in this.counts.iter_mut().zip(found) {
+                        if let Some(counts) = counts.get_mut(service.position()) {
+                            *counts = found;
+                        }
+                    }
                 }
             }
         }
         this
-    }
-
-    fn get(&self, (service, area): Cell) -> Counts {
-        let row = self.counts.get(area.position());
-        row.and_then(|row| row.get(service.position()))
-            .copied()
-            .unwrap_or(NONE)
-    }
-
-    fn put(&mut self, (service, area): Cell, counts: Counts) {
-        let row = self.counts.get_mut(area.position());
-        if let Some(cell) = row.and_then(|row| row.get_mut(service.position())) {
-            *cell = counts;
-        }
     }
 
     fn of(&self, (service, area): Cell) -> Counts {
@@ -186,23 +177,22 @@ impl<'a> Below<'a> {
     /// All calls of a request to one service: ⌊f⌋, and one more with probability f − ⌊f⌋.
     fn calls(&self, from: AreaIx, (callee, f): (ServiceIx, f64)) -> Counts {
         let mut one = [0.0; MOST_CROSSINGS + 1];
-        for to in self.problem.areas() {
-            let share = self.shares.get(from, callee, to);
-            if share > 0.0 {
-                let below = self.get((callee, to));
-                let arrived = if to == from {
-                    below
-                } else {
-                    convolve(&ONCE, &below)
-                };
-                one.iter_mut()
-                    .zip(arrived)
-                    .for_each(|(sum, part)| *sum += share * part);
-            }
+        for (to, counts) in self.areas.iter().zip(&self.counts) {
+            let share = self.shares.get(from, callee, *to);
+            let below = counts.get(callee.position()).copied().unwrap_or(NONE);
+            let arrived = if *to == from {
+                below
+            } else {
+                convolve(&ONCE, &below)
+            };
+            let parts = one.iter_mut().zip(arrived);
+            parts.for_each(|(sum, part)| *sum += share * part);
         }
-        let whole = f.floor();
-        let sure = power(one, whole);
-        convolve(&sure, &mix(&one, &NONE, f - whole))
+        if one == NONE {
+            return NONE;
+        }
+        let sure = power(whole(one), f.floor());
+        whole(convolve(&sure, &mix(&one, &NONE, f.fract())))
     }
 }
 
@@ -284,6 +274,13 @@ fn mix(one: &Counts, two: &Counts, share: f64) -> Counts {
     mixed
 }
 
+/// Sums to 1 again: a billion factors add up their rounding.
+fn whole(mut counts: Counts) -> Counts {
+    let sum: f64 = counts.iter().sum();
+    counts.iter_mut().for_each(|count| *count /= sum);
+    counts
+}
+
 /// Of `times` of them, a whole number; by squaring, since a request may make a billion calls.
 fn power(mut base: Counts, mut times: f64) -> Counts {
     let mut result = NONE;
@@ -291,7 +288,7 @@ fn power(mut base: Counts, mut times: f64) -> Counts {
         if times % 2.0 >= 1.0 {
             result = convolve(&result, &base);
         }
-        base = convolve(&base, &base);
+        base = whole(convolve(&base, &base));
         times = (times / 2.0).floor();
     }
     result
