@@ -185,9 +185,14 @@ fn errors(done: &[Done], predicted: fn(&Done) -> f64) -> [f64; 3] {
 /// than half of them are: a median then lies between those that cross and those that don't, where no prediction is near.
 fn table(standby: Standby, statistics: &[Statistic]) {
     println!(
-        "| statistic | move | moves | mixture: median, 90 %, worst | as the mean moves | said to meet the target, and did |"
+        "| statistic | standby | move | moves | mixture: median, 90 %, worst | as the mean moves | said to meet the target; did |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
+    let form = if standby == Standby::Failover {
+        "failover"
+    } else {
+        "distribute"
+    };
     for &statistic in statistics {
         for (what, done) in ["offload", "unoffload"]
             .into_iter()
@@ -201,7 +206,7 @@ fn table(standby: Standby, statistics: &[Statistic]) {
             let kept = done.iter().filter(|done| done.said() && done.met()).count();
             let text = |errors: [f64; 3]| errors.map(|error| format!("{error:.0} %")).join(", ");
             let row = format!(
-                "| {statistic:?}, {standby:?} | {what} | {} | {} | {} | {said}, {kept} |",
+                "| {statistic:?} | {form} | {what} | {} | {} | {} | {said}; {kept} |",
                 done.len(),
                 text(mixture),
                 text(shift)

@@ -1,21 +1,4 @@
 //! Targets on a quantile, for a model of means.
-//!
-//! A quantile does not move as the mean does: with everything at the edge but a standby of 1 %, the requests that still
-//! cross the WAN are few enough to leave the mean and many enough to be the tail. So the user delay is taken for a mixture
-//! over the number of crossings K, which the model knows ([`Crossings`]), and one unknown, the spread of the rest:
-//!
-//! | what | formula |
-//! |---|---|
-//! | user delay | Y + K·d, d what a crossing takes, Y and K independent |
-//! | Y | log-normal with mean m − d·E K (m the mean delay) and a σ of its logarithm |
-//! | share of requests within t | F(t; m, K) = Σ_k P(K = k) Φ((ln(t − k·d) − ln E Y + σ²/2) / σ) |
-//! | quantile by the model | Q_p(m, K): F = p |
-//! | σ | least squares of ln(Q_p / measured) over p50, p90, p95, p99, with the present m and K |
-//! | predicted | measured + Q_p(m after, K after) − Q_p(m now, K now), anchored as the mean is |
-//!
-//! Mixtures of delays by path are how such tails are explained (Dean and Barroso, The Tail at Scale, 2013); log-normal is
-//! what times of services are often found to be, and its σ is all that is fitted. The µPlacer reference moves a quantile by
-//! what the mean moves; how far both are off is in the crate's README, "Quantiles".
 
 use std::f64::consts::SQRT_2;
 
@@ -36,6 +19,23 @@ const HALVINGS: usize = 20;
 pub const MEAN_TARGETS: usize = 6;
 
 /// The distribution of the user delay at one edge, fitted to what was measured there.
+///
+/// A quantile does not move as the mean does: with everything at the edge but a standby of 1 %, the requests that still
+/// cross the WAN are few enough to leave the mean and many enough to be the tail. So the user delay is taken for a mixture
+/// over the number of crossings K, which the model knows ([`Crossings`]), and one unknown, the spread of the rest:
+///
+/// | what | formula |
+/// |---|---|
+/// | user delay | Y + K·d, d what a crossing takes, Y and K independent |
+/// | Y | log-normal with mean m − d·E K (m the mean delay) and a σ of its logarithm |
+/// | share of requests within t | F(t; m, K) = Σ_k P(K = k) Φ((ln(t − k·d) − ln E Y + σ²/2) / σ) |
+/// | quantile by the model | Q_p(m, K): F = p |
+/// | σ | least squares of ln(Q_p / measured) over p50, p90, p95, p99, with the present m and K |
+/// | predicted | measured + Q_p(m after, K after) − Q_p(m now, K now), anchored as the mean is |
+///
+/// Source: the law of total probability over K. That Y is log-normal is a choice: a tail to one side from one number that can
+/// be fitted. The µPlacer reference moves a quantile by what the mean moves; how far both are off is in the crate's README,
+/// "Quantiles".
 ///
 /// Nothing at the edge: every request crosses once, 80 ms, and the rest is 20 ms in the mean. With `front`, `cart` and
 /// `users` at the edge and a standby of 1 %, 3 % of the requests cross. That is beyond the p95, which falls by the 80 ms, and

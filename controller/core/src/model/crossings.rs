@@ -1,18 +1,4 @@
 //! How often a user request crosses the WAN: what tails are made of.
-//!
-//! The mean delay needs mean calls only. A tail also asks which requests are slow, and between a cloud and an edge these
-//! are the ones that cross. From i's calls f_ij and the shares w, with calls independent of each other (⌊f⌋ for sure and
-//! one more with probability f − ⌊f⌋):
-//!
-//! | what | formula |
-//! |---|---|
-//! | crossings below an instance | K_ia = s_i Σ_j A_j + (1 − s_i) max_j A_j as a mixture, A_j over the calls to j |
-//! | of one call to j | K_jb, and one more for b ≠ a, with probability w_ajb |
-//! | share that crosses | 1 − P(K = 0) |
-//!
-//! With one call after the other and w = 1 − p for every call of a request that makes n, the share is 1 − (1 − p)ⁿ: the
-//! leak of a standby of p. Distributions are convolved as probability generating functions (Feller, An Introduction to
-//! Probability Theory, vol. 1, ch. XI).
 
 use super::calls::Cell;
 use super::delay::serial;
@@ -40,6 +26,20 @@ const NONE: Counts = {
 };
 
 /// Crossings of the WAN that a user request of one edge waits for.
+///
+/// The mean delay needs mean calls only. A tail also asks which requests are slow, and between a cloud and an edge these
+/// are the ones that cross. From i's calls f_ij and the shares w, with calls independent of each other (⌊f⌋ for sure and
+/// one more with probability f − ⌊f⌋):
+///
+/// | what | formula |
+/// |---|---|
+/// | crossings below an instance | K_ia = s_i Σ_j A_j + (1 − s_i) max_j A_j as a mixture, A_j over the calls to j |
+/// | of one call to j | K_jb, and one more for b ≠ a, with probability w_ajb |
+/// | share that crosses | 1 − P(K = 0) |
+///
+/// With one call after the other and w = 1 − p for every call of a request that makes n, the share is 1 − (1 − p)ⁿ: the
+/// leak of a standby of p. Distributions are convolved as probability generating functions (Feller, An Introduction to
+/// Probability Theory, vol. 1, ch. XI).
 ///
 /// A service at the edge that makes n calls to others there: with a standby of 1 % the share of requests that cross is
 /// 3.0 % with 3 calls in all and 9.6 % with 10; in a cloud of three zones istiod makes 3/102 of that 1 %.
