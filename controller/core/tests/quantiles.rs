@@ -206,7 +206,8 @@ fn table(standby: Standby, statistics: &[Statistic]) {
             let kept = done.iter().filter(|done| done.said() && done.met()).count();
             let text = |errors: [f64; 3]| errors.map(|error| format!("{error:.0} %")).join(", ");
             let row = format!(
-                "| {statistic:?} | {form} | {what} | {} | {} | {} | {said}; {kept} |",
+                "| {} | {form} | {what} | {} | {} | {} | {said}; {kept} |",
+                format!("{statistic:?}").to_lowercase(),
                 done.len(),
                 text(mixture),
                 text(shift)
