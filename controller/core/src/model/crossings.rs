@@ -297,6 +297,9 @@ fn power(mut base: Counts, mut times: f64) -> Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::example;
+    use crate::model::{Spec, Standby};
+    use crate::units::{Bytes, CallsPerRequest};
 
     fn counts(values: &[f64]) -> Counts {
         let mut counts = [0.0; MOST_CROSSINGS + 1];
@@ -306,6 +309,54 @@ mod tests {
 
     fn near(one: &Counts, two: &Counts) -> bool {
         one.iter().zip(two).all(|(one, two)| (one - two).abs() < 1e-12)
+    }
+
+    /// Of the example, changed, with these services at the edge.
+    fn crossings(change: impl FnOnce(&mut Spec), here: &[u32]) -> Crossings {
+        let mut spec = example::problem().spec().clone();
+        change(&mut spec);
+        let problem = Problem::try_new(spec).unwrap();
+        let mut placement = DensePlacement::cloud_only(&problem);
+        here.iter()
+            .for_each(|service| placement.set(EdgeIx(0), ServiceIx(*service), true));
+        Crossings::resting(&problem, EdgeIx(0), &placement)
+    }
+
+    /// `front` alone at the edge makes two calls that cross: two round trips one after the other, one at once.
+    #[test]
+    fn calls_at_once_are_one_round_trip() {
+        let mean = |overlap| {
+            let change = |spec: &mut Spec| {
+                spec.standby = Standby::Failover;
+                spec.services[0].overlap = Ratio::nearest(overlap);
+            };
+            crossings(change, &[0]).mean()
+        };
+        assert_eq!([1.0, 0.75, 0.5].map(mean), [2.0, 1.5, 1.0]);
+    }
+
+    /// z, that a call and all below it stay, is 0.99·(½ + ½·z).
+    #[test]
+    fn a_self_call_leaks_at_each_turn() {
+        let change = |spec: &mut Spec| {
+            spec.calls.truncate(1);
+            spec.calls[0].callee = ServiceIx(0);
+            spec.calls[0].per_request = CallsPerRequest::nearest(0.5);
+        };
+        let stays = 0.99 * 0.5 / (1.0 - 0.99 * 0.5);
+        let share = crossings(change, &[0]).share().as_f64();
+        assert!((share - (1.0 - stays)).abs() < 1e-9, "{share}");
+    }
+
+    /// 80 ms, and of 30 kB on average 240 µs at ρ = 0.048: `cart` answers 50 kB, `users` 10.
+    #[test]
+    fn a_crossing_takes_the_round_trip_and_the_mean_transfer() {
+        let change = |spec: &mut Spec| {
+            spec.standby = Standby::Failover;
+            spec.services[1].response = Bytes::nearest(50_000.0);
+        };
+        let each = crossings(change, &[0]).each().as_f64();
+        assert!((each - (80_000.0 + 240.0 / (1.0 - 0.048))).abs() < 1e-6, "{each}");
     }
 
     #[test]
