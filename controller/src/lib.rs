@@ -18,6 +18,7 @@ pub mod http;
 pub mod metrics;
 pub mod planner;
 pub mod platform;
+pub mod problem;
 pub mod run;
 pub mod shared;
 pub mod usage;
