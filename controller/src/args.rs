@@ -53,15 +53,22 @@ pub struct RunArgs {
 
 /// Arguments of `gma plan`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Exit codes: 0 the targets are met, 1 bad input, 2 wrong arguments, 3 a target is not met (the \
-                        best placement that was found is printed with the reason).")]
+#[command(
+    after_help = "Exit codes: 0 the targets are met, 1 bad input, 2 wrong arguments, 3 a target is not met (the \
+                        best placement that was found is printed with the reason)."
+)]
 pub struct PlanArgs {
     /// Problem, a YAML or JSON file (- for standard input).
     #[arg(required_unless_present = "schema")]
     pub file: Option<PathBuf>,
 
     /// How to place: solver, or a strategy of the µPlacer reference (SBMP, COPAMP, MFU, IA, Kahn, TA).
-    #[arg(long, value_name = "NAME", default_value = "solver", conflicts_with = "compare")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "solver",
+        conflicts_with = "compare"
+    )]
     pub strategy: Method,
 
     /// Show the solver and all strategies side by side.

@@ -18,8 +18,8 @@ use crate::args::{Output, PlanArgs};
 use crate::problem::{Loaded, schema};
 
 pub use report::{
-    BoundReport, CompareReport, CostReport, CostTerms, DelayReport, Difference, EdgeCostTerms, EdgePlan, MethodReport,
-    PlanReport, ProblemSummary, RunnerUpReport, UseReport,
+    BoundReport, CompareReport, CostReport, CostTerms, DelayReport, Difference, EdgeCostTerms, EdgePlan,
+    MethodReport, PlanReport, ProblemSummary, RunnerUpReport, UseReport,
 };
 pub use solve::Method;
 
@@ -36,10 +36,15 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         print(&(serde_json::to_string_pretty(&schema())? + "\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let file = args.file.as_deref().context("give a problem file, or - for standard input")?;
+    let file = args
+        .file
+        .as_deref()
+        .context("give a problem file, or - for standard input")?;
     let loaded = Loaded::read(file)?;
     let summary = ProblemSummary::new(&loaded, &name_of(file));
-    let budget = args.budget.map_or_else(Budget::default, |evaluations| Budget { evaluations });
+    let budget = args
+        .budget
+        .map_or_else(Budget::default, |evaluations| Budget { evaluations });
     let progress = progress();
     let met = if args.compare {
         compare(&loaded, summary, budget, args.output, &progress)?
@@ -84,7 +89,11 @@ fn compare(
     Ok(met)
 }
 
-fn shown<T: Serialize>(report: &T, output: Output, table: impl FnOnce(&T) -> String) -> anyhow::Result<String> {
+fn shown<T: Serialize>(
+    report: &T,
+    output: Output,
+    table: impl FnOnce(&T) -> String,
+) -> anyhow::Result<String> {
     Ok(match output {
         Output::Table => table(report),
         Output::Json => serde_json::to_string_pretty(report)? + "\n",
@@ -94,7 +103,8 @@ fn shown<T: Serialize>(report: &T, output: Output, table: impl FnOnce(&T) -> Str
 
 /// The file's name without folder and extension.
 fn name_of(file: &Path) -> String {
-    file.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    file.file_stem()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 /// A sign of life for whoever waits at a terminal; nothing where the output is piped.
@@ -110,7 +120,9 @@ fn progress() -> ProgressBar {
 /// Prints; a reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write the result"),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the result")
+        }
         _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gma_core::model::{AreaIx, DensePlacement, EdgeIx, Evaluation, Problem, ServiceIx};
 use gma_core::solver::{Lost, Origin, Reach};
-use gma_core::units::{CpuCores, Gigabytes, Micros, Money};
+use gma_core::units::{CpuCores, Gigabytes, Micros};
 use serde::Serialize;
 
 use super::solve::{Answer, Method, Proof, delay, resting};
@@ -245,7 +245,12 @@ const ROUNDING: f64 = 1e-9;
 impl ProblemSummary {
     pub(super) fn new(loaded: &Loaded, file: &str) -> Self {
         Self {
-            name: loaded.file.metadata.name.clone().unwrap_or_else(|| file.to_owned()),
+            name: loaded
+                .file
+                .metadata
+                .name
+                .clone()
+                .unwrap_or_else(|| file.to_owned()),
             services: loaded.problem.services_len(),
             edges: loaded.problem.edges_len(),
             calls: loaded.file.calls.len(),
@@ -264,10 +269,15 @@ impl PlanReport {
             .edges()
             .zip(&answer.predicted)
             .zip(&answer.reach)
-            .map(|(((edge, _), predicted), reach)| edge_plan(loaded, edge, &before, answer, *predicted, *reach))
+            .map(|(((edge, _), predicted), reach)| {
+                edge_plan(loaded, edge, &before, answer, *predicted, *reach)
+            })
             .collect();
         let met = answer.met();
-        let bound = answer.proof.as_ref().map(|proof| bound(problem, answer, proof, met));
+        let bound = answer
+            .proof
+            .as_ref()
+            .map(|proof| bound(problem, answer, proof, met));
         Self {
             api_version: ApiVersion::default(),
             kind: "PlacementPlan",
@@ -295,7 +305,10 @@ impl MethodReport {
     pub(super) fn new(loaded: &Loaded, answer: &Answer) -> Self {
         let problem = &loaded.problem;
         let moves = problem.edges().map(|(edge, _)| {
-            let (now, then) = (loaded.current.at_edge(problem, edge), answer.placement.at_edge(problem, edge));
+            let (now, then) = (
+                loaded.current.at_edge(problem, edge),
+                answer.placement.at_edge(problem, edge),
+            );
             now.symmetric_difference(&then).count()
         });
         Self {
@@ -409,11 +422,14 @@ fn breaks(problem: &Problem, evaluation: &Evaluation) -> Vec<String> {
 
 fn terms(problem: &Problem, evaluation: &Evaluation) -> CostTerms {
     let cost = &evaluation.cost;
-    let edges = problem.edges().zip(&cost.edges).map(|((_, edge), cost)| EdgeCostTerms {
-        name: edge.area.name.to_string(),
-        replicas: cost.replicas.as_f64(),
-        traffic: cost.network.as_f64(),
-    });
+    let edges = problem
+        .edges()
+        .zip(&cost.edges)
+        .map(|((_, edge), cost)| EdgeCostTerms {
+            name: edge.area.name.to_string(),
+            replicas: cost.replicas.as_f64(),
+            traffic: cost.network.as_f64(),
+        });
     CostTerms {
         total_per_hour: cost.total().as_f64(),
         cloud_replicas: cost.cloud.as_f64(),
@@ -426,7 +442,9 @@ fn bound(problem: &Problem, answer: &Answer, proof: &Proof, met: Option<bool>) -
     let lower = proof.bound.as_f64();
     let saving = (cost - lower).max(0.0);
     let part = |of: f64| if of > 0.0 { saving / of } else { 0.0 };
-    let empty = resting(problem, &DensePlacement::cloud_only(problem)).cost.total();
+    let empty = resting(problem, &DensePlacement::cloud_only(problem))
+        .cost
+        .total();
     let increase = cost - empty.as_f64();
     let wanted = if met == Some(false) {
         "comes as near to the targets as this one"
@@ -448,7 +466,10 @@ fn bound(problem: &Problem, answer: &Answer, proof: &Proof, met: Option<bool>) -
 fn runner_up(problem: &Problem, answer: &Answer) -> Option<RunnerUpReport> {
     let other = answer.proof.as_ref()?.runner_up.as_ref()?;
     let differences = problem.edges().filter_map(|(edge, value)| {
-        let (this, that) = (answer.placement.at_edge(problem, edge), other.placement.at_edge(problem, edge));
+        let (this, that) = (
+            answer.placement.at_edge(problem, edge),
+            other.placement.at_edge(problem, edge),
+        );
         let difference = Difference {
             name: value.area.name.to_string(),
             also: names(problem, &that.difference(&this).copied().collect()),

@@ -82,7 +82,11 @@ impl FromStr for Method {
 impl Answer {
     /// Whether every edge that has a target meets it; none where no edge has one.
     pub(super) fn met(&self) -> Option<bool> {
-        let mut targets = self.reach.iter().filter(|reach| **reach != Reach::NoTarget).peekable();
+        let mut targets = self
+            .reach
+            .iter()
+            .filter(|reach| **reach != Reach::NoTarget)
+            .peekable();
         targets.peek()?;
         Some(targets.all(|reach| *reach == Reach::Met))
     }
@@ -147,11 +151,14 @@ fn by_strategy(strategy: Strategy, problem: &Problem, current: &DensePlacement, 
         .edges()
         .map(|(edge, _)| anchored(problem, edge, &before, &evaluation))
         .collect();
-    let reach = problem.edges().zip(&predicted).map(|((_, edge), predicted)| match edge.target {
-        None => Reach::NoTarget,
-        Some(target) if predicted.as_f64() <= target.as_f64() + SAME_US => Reach::Met,
-        Some(_) => Reach::NotFound,
-    });
+    let reach = problem
+        .edges()
+        .zip(&predicted)
+        .map(|((_, edge), predicted)| match edge.target {
+            None => Reach::NoTarget,
+            Some(target) if predicted.as_f64() <= target.as_f64() + SAME_US => Reach::Met,
+            Some(_) => Reach::NotFound,
+        });
     Answer {
         method: Method::Strategy(strategy),
         reach: reach.collect(),

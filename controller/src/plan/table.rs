@@ -110,25 +110,50 @@ fn title(problem: &ProblemSummary) -> String {
 fn edges(edges: &[EdgePlan]) -> String {
     let mut table = table();
     table.set_header([
-        "EDGE", "now ms", "planned ms", "target ms", "met", "CPU", "memory GB", "pods", "link",
+        "EDGE",
+        "now ms",
+        "planned ms",
+        "target ms",
+        "met",
+        "CPU",
+        "memory GB",
+        "pods",
+        "link",
     ]);
     for edge in edges {
-        let target = edge.delay.target_ms.map_or_else(|| "-".to_owned(), |target| format!("{target:.1}"));
+        let target = edge
+            .delay
+            .target_ms
+            .map_or_else(|| "-".to_owned(), |target| format!("{target:.1}"));
         let met = match edge.reach {
             gma_core::solver::Reach::Met => "yes",
             gma_core::solver::Reach::NoTarget => "-",
             _ => "no",
         };
-        let UseReport { cpu_cores, memory_gb, pods, .. } = edge.used;
+        let UseReport {
+            cpu_cores,
+            memory_gb,
+            pods,
+            ..
+        } = edge.used;
         table.add_row([
             edge.name.clone(),
             format!("{:.1}", edge.delay.now_ms),
             format!("{:.1}", edge.delay.predicted_ms),
             target,
             met.to_owned(),
-            of(format!("{cpu_cores:.2}"), edge.used.cpu_cores_limit.map(|limit| format!("{limit:.2}"))),
-            of(format!("{memory_gb:.2}"), edge.used.memory_gb_limit.map(|limit| format!("{limit:.2}"))),
-            of(pods.to_string(), edge.used.pods_limit.map(|limit| limit.to_string())),
+            of(
+                format!("{cpu_cores:.2}"),
+                edge.used.cpu_cores_limit.map(|limit| format!("{limit:.2}")),
+            ),
+            of(
+                format!("{memory_gb:.2}"),
+                edge.used.memory_gb_limit.map(|limit| format!("{limit:.2}")),
+            ),
+            of(
+                pods.to_string(),
+                edge.used.pods_limit.map(|limit| limit.to_string()),
+            ),
             format!("{:.1} %", edge.used.link_utilisation * 100.0),
         ]);
     }
@@ -156,16 +181,26 @@ fn moves(edges: &[EdgePlan]) -> String {
     let mut table = table();
     table.set_header(["EDGE", "runs", "add", "remove"]);
     for edge in edges {
-        table.add_row([edge.name.clone(), list(&edge.placement), list(&edge.add), list(&edge.remove)]);
+        table.add_row([
+            edge.name.clone(),
+            list(&edge.placement),
+            list(&edge.add),
+            list(&edge.remove),
+        ]);
     }
     format!("{table}\n")
 }
 
 fn reasons(edges: &[EdgePlan]) -> String {
     let missed = edges.iter().filter(|edge| {
-        !matches!(edge.reach, gma_core::solver::Reach::Met | gma_core::solver::Reach::NoTarget)
+        !matches!(
+            edge.reach,
+            gma_core::solver::Reach::Met | gma_core::solver::Reach::NoTarget
+        )
     });
-    missed.map(|edge| wrapped(&format!("{}: {}.", edge.name, edge.reason))).collect()
+    missed
+        .map(|edge| wrapped(&format!("{}: {}.", edge.name, edge.reason)))
+        .collect()
 }
 
 fn costs(cost: &CostReport, currency: &str) -> String {
@@ -184,12 +219,20 @@ fn costs(cost: &CostReport, currency: &str) -> String {
             format!("{:+.4}", planned - now),
         ]);
     };
-    row("cloud replicas".to_owned(), cost.now.cloud_replicas, cost.planned.cloud_replicas);
+    row(
+        "cloud replicas".to_owned(),
+        cost.now.cloud_replicas,
+        cost.planned.cloud_replicas,
+    );
     for (now, planned) in cost.now.edges.iter().zip(&cost.planned.edges) {
         row(format!("{} replicas", now.name), now.replicas, planned.replicas);
         row(format!("{} traffic", now.name), now.traffic, planned.traffic);
     }
-    row("total".to_owned(), cost.now.total_per_hour, cost.planned.total_per_hour);
+    row(
+        "total".to_owned(),
+        cost.now.total_per_hour,
+        cost.planned.total_per_hour,
+    );
     for column in 1..4 {
         right(&mut table, column);
     }
@@ -226,7 +269,11 @@ fn runner_up(other: &RunnerUpReport, currency: &str) -> String {
         Lost::Dearer => "lost because it is dearer",
         Lost::MovesMore => "costs the same and lost because it moves more",
     };
-    let delays: Vec<String> = other.predicted_delay_ms.iter().map(|delay| format!("{delay:.1}")).collect();
+    let delays: Vec<String> = other
+        .predicted_delay_ms
+        .iter()
+        .map(|delay| format!("{delay:.1}"))
+        .collect();
     let mut text = format!(
         "Runner-up ({}): {:.4}{currency}/h, {} ms; it {lost}.",
         match other.origin {
@@ -253,7 +300,10 @@ fn runner_up(other: &RunnerUpReport, currency: &str) -> String {
 }
 
 fn currency(problem: &ProblemSummary) -> String {
-    problem.currency.as_ref().map_or_else(String::new, |currency| format!(" {currency}"))
+    problem
+        .currency
+        .as_ref()
+        .map_or_else(String::new, |currency| format!(" {currency}"))
 }
 
 fn time(seconds: f64) -> String {
