@@ -23,3 +23,4 @@ pub mod problem;
 pub mod run;
 pub mod shared;
 pub mod usage;
+pub mod verify;

@@ -14,7 +14,7 @@ use gma_core::solver::Budget;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::args::{Output, PlanArgs};
+use crate::args::{OutputFormat, PlanArgs};
 use crate::problem::{Loaded, schema};
 
 pub use report::{
@@ -67,7 +67,7 @@ fn compare(
     loaded: &Loaded,
     problem: ProblemSummary,
     budget: Budget,
-    output: Output,
+    output: OutputFormat,
     progress: &ProgressBar,
 ) -> anyhow::Result<Option<bool>> {
     let mut methods = Vec::new();
@@ -91,13 +91,13 @@ fn compare(
 
 fn shown<T: Serialize>(
     report: &T,
-    output: Output,
+    output: OutputFormat,
     table: impl FnOnce(&T) -> String,
 ) -> anyhow::Result<String> {
     Ok(match output {
-        Output::Table => table(report),
-        Output::Json => serde_json::to_string_pretty(report)? + "\n",
-        Output::Yaml => serde_norway::to_string(report)?,
+        OutputFormat::Table => table(report),
+        OutputFormat::Json => serde_json::to_string_pretty(report)? + "\n",
+        OutputFormat::Yaml => serde_norway::to_string(report)?,
     })
 }
 

@@ -457,8 +457,8 @@ fn bound(problem: &Problem, answer: &Answer, proof: &Proof, met: Option<bool>) -
         gap_of_increase: (increase > 0.0).then(|| part(increase)),
         proven_optimal: proof.optimal,
         covers: format!(
-            "every placement that keeps to pins and capacity and {wanted}, by the model of means with the measured \
-             rates, sizes and times"
+            "any placement that keeps to pins and capacity and {wanted}, by the model of means at the rates, sizes and \
+             times of the file"
         ),
     }
 }
