@@ -104,7 +104,7 @@ pub struct PlanArgs {
     #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
     pub output: OutputFormat,
 
-    /// Placements to evaluate at most [default: the solver's own].
+    /// Placements to evaluate at most [default: 50000, fewer where the problem is very large].
     #[arg(long, value_name = "EVALUATIONS")]
     pub budget: Option<u64>,
 
