@@ -202,6 +202,15 @@ fn each_strategy_can_be_chosen_and_agrees_with_the_comparison() {
 }
 
 #[test]
+fn a_strategy_that_exceeds_the_capacity_is_no_solution() {
+    let output = gma(&[&example("three-edges.yaml"), "--strategy", "SBMP", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let plan = json(&output);
+    assert_eq!(plan["targetMet"], true);
+    assert_eq!(names(&plan["breaks"]), ["CPU of edge-south"]);
+}
+
+#[test]
 fn tables_fit_into_100_columns_without_colour() {
     for name in ["web-shop.yaml", "three-edges.yaml", "retries.yaml"] {
         for args in [&[][..], &["--compare"]] {

@@ -24,6 +24,8 @@ pub struct PlanReport {
     pub strategy: String,
     /// Whether every edge with a target meets it; null where no edge has one.
     pub target_met: Option<bool>,
+    /// Capacities that the placement exceeds: the strategies know none.
+    pub breaks: Vec<String>,
     /// The edges, in the problem's order.
     pub edges: Vec<EdgePlan>,
     /// Cost before and after.
@@ -81,7 +83,7 @@ pub struct MethodReport {
     pub strategy: String,
     /// Whether every edge with a target meets it; null where no edge has one.
     pub target_met: Option<bool>,
-    /// What it breaks: the strategies know no capacity.
+    /// Capacities that its placement exceeds: the strategies know none.
     pub breaks: Vec<String>,
     /// Predicted mean user delay by edge, in the problem's order, ms.
     pub predicted_delay_ms: Vec<f64>,
@@ -285,6 +287,7 @@ impl PlanReport {
             problem: summary,
             strategy: answer.method.to_string(),
             target_met: met,
+            breaks: breaks(problem, &answer.evaluation),
             edges,
             cost: CostReport {
                 now: terms(problem, &before),

@@ -25,6 +25,9 @@ pub(super) fn plan(report: &PlanReport) -> String {
         costs(&report.cost, &currency),
     ];
     let mut notes = Vec::new();
+    if !report.breaks.is_empty() {
+        notes.push(format!("Exceeds {}.", report.breaks.join(", ")));
+    }
     if let Some(bound) = &report.bound {
         notes.push(bound_text(bound, &currency));
     }
