@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::args::{Args, Command, LogArgs, LogFormat, RunArgs};
 use crate::control::ControlLoop;
 use crate::http;
+use crate::plan;
 use crate::platform::local::LocalPlatform;
 use crate::shared::Shared;
 use crate::verify;
@@ -32,6 +33,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Run(args) => run_to_end(args).map(|()| ExitCode::SUCCESS),
+        Command::Plan(args) => plan::run(&args),
         Command::Verify(args) => verify::main(&args),
     }
 }
