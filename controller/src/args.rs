@@ -9,6 +9,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use gma_core::decide::{Band, Config, Mode, Objective, Statistic};
 use gma_core::ids::AreaName;
 
+use crate::convert::ConvertArgs;
+
 /// Keeps the delay of edge users inside a band at the lowest cost.
 #[derive(Debug, Parser)]
 #[command(name = "gma", version)]
@@ -23,6 +25,8 @@ pub struct Args {
 pub enum Command {
     /// Run the controller.
     Run(RunArgs),
+    /// Turn a muPlacer configuration and the Kubernetes YAMLs that it lists into a placement problem.
+    Convert(ConvertArgs),
 }
 
 /// Arguments of `gma run`.
@@ -178,7 +182,9 @@ mod tests {
     use super::*;
 
     fn run_args(args: &[&str]) -> RunArgs {
-        let Command::Run(run) = Args::parse_from([&["gma", "run", "--local"], args].concat()).command;
+        let Command::Run(run) = Args::parse_from([&["gma", "run", "--local"], args].concat()).command else {
+            panic!("not gma run");
+        };
         run
     }
 

@@ -28,7 +28,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// What failed, where, and what to do.
 pub fn main(args: Args) -> anyhow::Result<()> {
-    let Command::Run(run_args) = args.command;
+    let run_args = match args.command {
+        Command::Run(run_args) => run_args,
+        Command::Convert(convert_args) => return Ok(crate::convert::run(&convert_args)?),
+    };
     init_log(&run_args.log)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -1,0 +1,402 @@
+//! Fills the report: each key with its field and values, or with the reason why it is left out, and what is missing.
+
+use std::collections::BTreeMap;
+
+use super::build::target;
+use super::config::Config;
+use super::instances::{Instance, Instances};
+use super::keys::{Fate, KEYS, Present};
+use super::link::{LinkUsed, Source};
+use super::metrics::{Measured, Metrics};
+use super::quantity::{short, show_bits, show_micros};
+use super::queries::Queries;
+use super::report::{Dropped, Mapped, Missing, one_line};
+use super::traps::listed;
+
+/// Values of a key in a list that are shown; more are counted.
+const SHOWN: usize = 3;
+
+/// What keys became.
+#[derive(Default)]
+pub(super) struct Ledger {
+    pub(super) mapped: Vec<Mapped>,
+    pub(super) dropped: Vec<Dropped>,
+    /// Why a key that could be mapped is not.
+    unmapped: BTreeMap<&'static str, String>,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// The ledger of a configuration: each key that it holds is in it once.
+    pub(super) fn of(present: &Present, config: &Config, link: &LinkUsed, instances: &[Instances]) -> Self {
+        let mut ledger = Self::default();
+        ledger.map_objective(present, config);
+        ledger.map_areas(present, config);
+        ledger.map_link(present, config, link);
+        ledger.map_services(present, config, instances);
+        for (key, values) in &present.known {
+            if ledger.mapped.iter().any(|mapped| mapped.key == *key) {
+                continue;
+            }
+            let fate = KEYS.iter().find(|(known, _)| known == key).map(|(_, fate)| *fate);
+            let reason = match (ledger.unmapped.get(key), fate) {
+                (Some(reason), _) => reason.clone(),
+                (None, Some(Fate::Dropped(reason))) => reason.to_owned(),
+                (None, _) => "it is empty".to_owned(),
+            };
+            ledger.dropped.push(Dropped {
+                key: (*key).to_owned(),
+                value: several(values),
+                reason,
+            });
+        }
+        for (key, value) in &present.beside {
+            ledger.dropped.push(Dropped {
+                key: key.clone(),
+                value: one_line(value),
+                reason: "muPlacer does not use it either".to_owned(),
+            });
+        }
+        ledger
+    }
+
+    /// Notes a mapped key, if the configuration holds it.
+    fn map(&mut self, present: &Present, key: &'static str, field: &'static str, to: impl Into<String>) {
+        if let Some(values) = present.known.get(key) {
+            self.mapped.push(Mapped {
+                key: key.to_owned(),
+                from: several(values),
+                field,
+                to: to.into(),
+            });
+        }
+    }
+
+    fn map_objective(&mut self, present: &Present, config: &Config) {
+        let to = format!("{}, the middle of the band", show_micros(target(config)));
+        self.map(
+            present,
+            "slo.offload-delay-threshold",
+            "edges[0].targetDelay",
+            to.clone(),
+        );
+        self.map(
+            present,
+            "slo.unoffload-delay-threshold",
+            "edges[0].targetDelay",
+            to,
+        );
+    }
+
+    fn map_areas(&mut self, present: &Present, config: &Config) {
+        let named = |name: &str, cluster: &str| {
+            if name == cluster {
+                name.to_owned()
+            } else {
+                format!("{name} (the label does not tell the areas apart)")
+            }
+        };
+        let (cloud, edge) = (&config.cloud, &config.edge);
+        self.map(
+            present,
+            "cloud-area.cluster",
+            "cloud.name",
+            named(&cloud.name, &cloud.cluster),
+        );
+        self.map(
+            present,
+            "edge-area.cluster",
+            "edges[0].name",
+            named(&edge.name, &edge.cluster),
+        );
+        let price = |price: f64| price.to_string();
+        self.map(
+            present,
+            "cloud-area.cost.cpu",
+            "cloud.prices.cpuCoreHour",
+            price(cloud.cpu_core_hour),
+        );
+        self.map(
+            present,
+            "cloud-area.cost.memory",
+            "cloud.prices.memoryGBHour",
+            price(cloud.memory_gb_hour),
+        );
+        self.map(
+            present,
+            "cloud-area.cost.network",
+            "edges[0].prices.trafficGB",
+            price(config.traffic_gb),
+        );
+        self.map(
+            present,
+            "edge-area.cost.cpu",
+            "edges[0].prices.cpuCoreHour",
+            price(edge.cpu_core_hour),
+        );
+        self.map(
+            present,
+            "edge-area.cost.memory",
+            "edges[0].prices.memoryGBHour",
+            price(edge.memory_gb_hour),
+        );
+    }
+
+    fn map_link(&mut self, present: &Present, config: &Config, link: &LinkUsed) {
+        let (rtt, bits) = (show_micros(link.rtt), show_bits(link.bits));
+        if link.rtt_from == Source::NetInfo || link.bits_from == Source::NetInfo {
+            self.map(
+                present,
+                "network.netinfo-file",
+                "edges[0].rtt, edges[0].bandwidth",
+                format!("{rtt}, {bits}: as for muPlacer, the file's values win over the configuration's"),
+            );
+        } else if config.link.netinfo.is_some() {
+            let why = if link.rtt_from == Source::Metrics && link.bits_from == Source::Metrics {
+                "the metrics file has both values"
+            } else {
+                "there is no such file, or it has no value: see the warnings"
+            };
+            self.unmapped.insert("network.netinfo-file", why.to_owned());
+        }
+        let elsewhere = |source: Source| match source {
+            Source::Metrics => Some("the metrics file's value wins"),
+            Source::NetInfo => Some("the netinfo file's value wins, as for muPlacer"),
+            Source::Config => None,
+        };
+        for (key, field, source, value) in [
+            ("network.edge-cloud-rtt-ms", "edges[0].rtt", link.rtt_from, rtt),
+            (
+                "network.cloud-edge-bps",
+                "edges[0].bandwidth",
+                link.bits_from,
+                bits,
+            ),
+        ] {
+            match elsewhere(source) {
+                Some(why) => {
+                    self.unmapped.insert(key, format!("{why}: {field} = {value}"));
+                }
+                None => self.map(present, key, field, value),
+            }
+        }
+    }
+
+    fn map_services(&mut self, present: &Present, config: &Config, instances: &[Instances]) {
+        if let Some(locked) = &config.locked {
+            let names: Vec<&String> = locked.services.iter().collect();
+            let to = if names.is_empty() {
+                "for none".to_owned()
+            } else {
+                format!("cloud for {}", listed(&names))
+            };
+            self.map(present, "optimizer.sbmp.locked", "services[].pin", to.clone());
+            self.map(present, "optimizer.locked", "services[].pin", to);
+        }
+        let count = instances.len();
+        let edges = instances
+            .iter()
+            .filter(|instances| instances.edge.is_some())
+            .count();
+        self.map(present, "app.services[].name", "services[].name", "unchanged");
+        self.map(
+            present,
+            "app.services[].instances.cloud-yamls",
+            "services[].requests, autoscalerThreshold, minReplicas",
+            format!("of {count} services, below"),
+        );
+        self.map(
+            present,
+            "app.services[].instances.edge-yamls",
+            "services[].areas",
+            format!("where {edges} services at the edge differ from the cloud, below"),
+        );
+    }
+}
+
+// === free functions ===
+
+/// Values of a key in one line.
+fn several(values: &[String]) -> String {
+    let shown: Vec<String> = values.iter().take(SHOWN).map(|value| one_line(value)).collect();
+    let more = values.len().saturating_sub(SHOWN);
+    if more > 0 {
+        format!("{}, … ({} values)", shown.join(", "), values.len())
+    } else {
+        shown.join(", ")
+    }
+}
+
+/// What the YAMLs gave, a line for each service and area.
+pub(super) fn instance_lines(
+    config: &Config,
+    instances: &[Instances],
+    others: &BTreeMap<String, usize>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (service, instances) in config.services.iter().zip(instances) {
+        let areas = [
+            (&config.cloud.name, Some(&instances.cloud)),
+            (&config.edge.name, instances.edge.as_ref()),
+        ];
+        for (area, instance) in areas {
+            let what = instance.map_or_else(|| "nothing: pinned to the cloud".to_owned(), instance_line);
+            lines.push(one_line(&format!("{} in {area}: {what}", service.name)));
+        }
+    }
+    let ignored: Vec<String> = others
+        .iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    if !ignored.is_empty() {
+        lines.push(one_line(&format!("not needed: {}", ignored.join(", "))));
+    }
+    if instances.iter().any(has_maximum) {
+        lines.push("maxReplicas is not in a problem: what bounds an edge is its `capacity`".to_owned());
+    }
+    lines.push(
+        "what the sidecar injector adds to a pod (100m and 128Mi by default) is in no YAML: add it to `requests` to pay for it"
+            .to_owned(),
+    );
+    lines
+}
+
+fn has_maximum(instances: &Instances) -> bool {
+    let max = |instance: &Instance| {
+        instance
+            .autoscaler
+            .as_ref()
+            .is_some_and(|scaler| scaler.max.is_some())
+    };
+    max(&instances.cloud) || instances.edge.as_ref().is_some_and(max)
+}
+
+fn instance_line(instance: &Instance) -> String {
+    let workload = &instance.workload;
+    let cpu = workload.cpu.map_or_else(
+        || "no CPU request".to_owned(),
+        |cores| format!("{} cores", short(cores)),
+    );
+    let memory = workload.memory.map_or_else(
+        || "no memory request".to_owned(),
+        |bytes| format!("{} GB", short(bytes / 1e9)),
+    );
+    let replicas = match &instance.autoscaler {
+        Some(autoscaler) => format!(
+            "{} to {} replicas at {} %",
+            autoscaler.min,
+            autoscaler
+                .max
+                .map_or_else(|| "any number of".to_owned(), |max| max.to_string()),
+            short(instance.threshold * 100.0)
+        ),
+        None => format!("{} replicas, no autoscaler", instance.min_replicas),
+    };
+    let without = if workload.without_cpu.is_empty() || workload.cpu.is_none() {
+        String::new()
+    } else {
+        format!(", of which {} none", listed(&workload.without_cpu))
+    };
+    format!(
+        "{} {}, {cpu}{without}, {memory}, {replicas}",
+        workload.kind.name(),
+        workload.name
+    )
+}
+
+/// What neither the configuration nor the metrics hold.
+pub(super) fn missing(config: &Config, metrics: &Metrics, queries: &Queries) -> Vec<Missing> {
+    let users = &metrics.users;
+    let lacking = |has: fn(&Measured) -> bool| -> Vec<&str> {
+        let names = config.services.iter().map(|service| service.name.as_str());
+        names
+            .filter(|name| !metrics.services.get(*name).is_some_and(has))
+            .collect()
+    };
+    let missing = |field: &str, what: String, metric: &str, query: &str| Missing {
+        field: field.to_owned(),
+        what,
+        metric: metric.to_owned(),
+        query: query.to_owned(),
+    };
+    let mut all = Vec::new();
+    if users.requests_per_second.is_none() {
+        let what = "0 for now: requests a second that users send to the edge's gateway.";
+        let field = "edges[0].userRequestsPerSecond";
+        all.push(missing(
+            field,
+            what.to_owned(),
+            "users.requestsPerSecond",
+            &queries.user_rate,
+        ));
+    }
+    if users.calls_per_second.is_empty() {
+        let what = "none for now: calls of the gateway per user request, which is the quotient of this rate and the one above. \
+                    Without one, no request reaches a service.";
+        all.push(missing(
+            "edges[0].userCalls",
+            what.to_owned(),
+            "users.callsPerSecond",
+            &queries.user_calls,
+        ));
+    }
+    if users.measured_delay.is_none() {
+        let what = "absent for now: the mean user delay (the query answers in ms). Without it predictions start from the \
+                    model's delay.";
+        let field = "edges[0].measuredDelay";
+        all.push(missing(
+            field,
+            what.to_owned(),
+            "users.measuredDelay",
+            &queries.user_delay,
+        ));
+    }
+    if metrics
+        .services
+        .values()
+        .all(|measured| measured.calls_per_second.is_empty())
+    {
+        let what = "none for now: calls between services per request of the caller, the quotient of this rate and the \
+                    caller's (next line).";
+        all.push(missing(
+            "calls",
+            what.to_owned(),
+            "services.NAME.callsPerSecond",
+            &queries.calls,
+        ));
+    }
+    let mut of_services = |names: Vec<&str>, field: &str, what: &str, metric: &str, query: &str| {
+        if !names.is_empty() {
+            all.push(missing(
+                field,
+                format!("{what} Missing for {}.", listed(&names)),
+                metric,
+                query,
+            ));
+        }
+    };
+    of_services(
+        lacking(|measured| measured.requests_per_second.is_some()),
+        "services[].cpuPerRequest, calls[].perRequest",
+        "rate of each service in both areas: the quotients' denominator. Without it CPU use is divided by the rate that \
+         follows from the calls.",
+        "services.NAME.requestsPerSecond",
+        &queries.service_rate,
+    );
+    of_services(
+        lacking(|measured| measured.response_size.is_some()),
+        "services[].responseSize",
+        "0 B for now: the mean size of an answer, in bytes. Without it the link's bandwidth and its price play no part.",
+        "services.NAME.responseSize",
+        &queries.response_size,
+    );
+    of_services(
+        lacking(|measured| measured.cpu_use.is_some()),
+        "services[].cpuUse",
+        "0 for now: cores in use in both areas, the sum over the service's pods. Without it replicas stay at their minimum.",
+        "services.NAME.cpuUse",
+        &queries.cpu_use,
+    );
+    all
+}
