@@ -10,6 +10,7 @@ use gma_core::decide::{Band, Config, Mode, Objective, Statistic};
 use gma_core::ids::AreaName;
 
 use crate::convert::ConvertArgs;
+use crate::plan::Method;
 
 /// Keeps the delay of edge users inside a band at the lowest cost.
 #[derive(Debug, Parser)]
@@ -27,6 +28,8 @@ pub enum Command {
     Run(RunArgs),
     /// Turn a muPlacer configuration and the Kubernetes YAMLs that it lists into a placement problem.
     Convert(ConvertArgs),
+    /// Plan a placement for a problem file, offline.
+    Plan(PlanArgs),
 }
 
 /// Arguments of `gma run`.
@@ -49,6 +52,54 @@ pub struct RunArgs {
 
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Arguments of `gma plan`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Exit codes: 0 the targets are met, 1 bad input, 2 wrong arguments, 3 a target is not met (the \
+                        best placement that was found is printed with the reason)."
+)]
+pub struct PlanArgs {
+    /// Problem, a YAML or JSON file (- for standard input).
+    #[arg(required_unless_present = "schema")]
+    pub file: Option<PathBuf>,
+
+    /// How to place: solver, or a strategy of the µPlacer reference (SBMP, COPAMP, MFU, IA, Kahn, TA).
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "solver",
+        conflicts_with = "compare"
+    )]
+    pub strategy: Method,
+
+    /// Show the solver and all strategies side by side.
+    #[arg(long)]
+    pub compare: bool,
+
+    /// Format of the result.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+
+    /// Placements to evaluate at most [default: the solver's own].
+    #[arg(long, value_name = "EVALUATIONS")]
+    pub budget: Option<u64>,
+
+    /// Print the JSON Schema of problem files.
+    #[arg(long)]
+    pub schema: bool,
+}
+
+/// Format of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Text for people.
+    Table,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
 }
 
 /// The band and what may be done to stay in it.
@@ -182,10 +233,10 @@ mod tests {
     use super::*;
 
     fn run_args(args: &[&str]) -> RunArgs {
-        let Command::Run(run) = Args::parse_from([&["gma", "run", "--local"], args].concat()).command else {
-            panic!("not gma run");
-        };
-        run
+        match Args::parse_from([&["gma", "run", "--local"], args].concat()).command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

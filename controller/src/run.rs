@@ -1,8 +1,9 @@
-//! Wiring of `gma run`: logs, platform, server, control loop, shutdown.
+//! Wiring of the commands, and of `gma run`: logs, platform, server, control loop, shutdown.
 
 use std::future::IntoFuture as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use tracing::{info, warn};
 
 use crate::args::{Args, Command, LogArgs, LogFormat, RunArgs};
 use crate::control::ControlLoop;
+use crate::convert;
 use crate::http;
+use crate::plan;
 use crate::platform::local::LocalPlatform;
 use crate::shared::Shared;
 
@@ -27,11 +30,15 @@ const DRAIN: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What failed, where, and what to do.
-pub fn main(args: Args) -> anyhow::Result<()> {
-    let run_args = match args.command {
-        Command::Run(run_args) => run_args,
-        Command::Convert(convert_args) => return Ok(crate::convert::run(&convert_args)?),
-    };
+pub fn main(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Run(args) => start(args).map(|()| ExitCode::SUCCESS),
+        Command::Plan(args) => plan::run(&args),
+        Command::Convert(args) => Ok(convert::run(&args).map(|()| ExitCode::SUCCESS)?),
+    }
+}
+
+fn start(run_args: RunArgs) -> anyhow::Result<()> {
     init_log(&run_args.log)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -24,7 +24,7 @@ pub struct ConvertArgs {
     pub format: OutputFormat,
 
     /// Where the problem goes; default: standard output.
-    #[arg(long, value_name = "OUT")]
+    #[arg(long, value_name = "OUT", value_parser = parse_output)]
     pub output: Option<PathBuf>,
 
     /// Where the report goes; default: standard error.
@@ -39,4 +39,12 @@ pub enum OutputFormat {
     Yaml,
     /// A problem for `gma plan`.
     Json,
+}
+
+/// `gma plan --output` is a format; whoever is used to that must not get a file of that name.
+fn parse_output(text: &str) -> Result<PathBuf, String> {
+    match OutputFormat::from_str(text, true) {
+        Ok(_) => Err(format!("is a file here; for the format write -o {text}")),
+        Err(_) => Ok(PathBuf::from(text)),
+    }
 }

@@ -13,12 +13,12 @@ const SHOWN: usize = 30;
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
     /// A file that cannot be read.
-    #[error("{} cannot be read ({source}): check its path and permissions", path.display())]
+    #[error("{} cannot be read ({error}): check its path and permissions", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// A file that is no configuration of an application.
     #[error("{} is larger than {limit} bytes, which no configuration is: check its path", path.display())]
@@ -40,12 +40,12 @@ pub enum ConvertError {
     #[error("{0}")]
     Invalid(Invalid),
     /// A result that cannot be written.
-    #[error("{} cannot be written ({source}): check that its folder exists and may be written", path.display())]
+    #[error("{} cannot be written ({error}): check that its folder exists and may be written", path.display())]
     Write {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// A problem that the reader of `gma plan` refuses although each value was accepted here.
     #[error("{}: gives a problem that `gma plan` refuses: {text}", path.display())]

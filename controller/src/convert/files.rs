@@ -73,9 +73,9 @@ impl Files {
     /// # Errors
     /// It can't be read, is too large or is no UTF-8.
     pub(super) fn text(&mut self, path: &Path) -> Result<String, ConvertError> {
-        let read_error = |source| ConvertError::Read {
+        let read_error = |error| ConvertError::Read {
             path: path.to_path_buf(),
-            source,
+            error,
         };
         let limit = MAX_FILE.min(self.left);
         let mut text = String::new();

@@ -88,9 +88,9 @@ fn is_zero(value: &str) -> bool {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), ConvertError> {
-    fs::write(path, text).map_err(|source| ConvertError::Write {
+    fs::write(path, text).map_err(|error| ConvertError::Write {
         path: path.to_path_buf(),
-        source,
+        error,
     })
 }
 
@@ -98,10 +98,10 @@ fn print(stream: &mut impl io::Write, name: &str, text: &str) -> Result<(), Conv
     let written = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
     match written {
         // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|source| ConvertError::Write {
+        Err(broken) if broken.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| ConvertError::Write {
             path: PathBuf::from(name),
-            source,
+            error,
         }),
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gma_core::ids::ServiceName;
 use gma_core::model::{
-    Area, AreaIx, Call, DensePlacement, Edge, EdgeIx, Prices, Problem, ProblemError, Service, ServiceIx,
-    Shares, Site, Spec, Standby, evaluate,
+    Area, AreaIx, Call, Capacity, DensePlacement, Edge, EdgeIx, Prices, Problem, ProblemError, Service,
+    ServiceIx, Shares, Site, Spec, Standby, evaluate,
 };
 use gma_core::units::{CpuCores, CpuSeconds, Gigabytes, Ratio};
 
@@ -43,11 +44,9 @@ pub(super) fn build(file: &PlacementProblem) -> Result<(Problem, DensePlacement)
     }
     let problem = Problem::try_new(spec).map_err(|error| vec![of_model(&error)])?;
     let problem = with_measured_use(file, problem)?;
-    let mut current = DensePlacement::cloud_only(&problem);
-    for (edge, _) in problem.edges() {
-        for (service, _) in problem.services() {
-            current.set(edge, service, placement.contains(&(edge, service)));
-        }
+    let mut current = DensePlacement::empty(&problem);
+    for (edge, service) in placement {
+        current.set(edge, service, true);
     }
     Ok((problem, current))
 }
@@ -99,7 +98,7 @@ fn sizes(file: &PlacementProblem) -> Vec<Fault> {
 fn of_model(error: &ProblemError) -> Fault {
     let text = match error {
         ProblemError::EndlessCalls(services) => {
-            let names: Vec<&str> = services.iter().take(LISTED).map(|name| name.as_str()).collect();
+            let names: Vec<&str> = services.iter().take(LISTED).map(ServiceName::as_str).collect();
             let more = services.len().saturating_sub(LISTED);
             let more = if more > 0 {
                 format!(" and {more} more")
@@ -298,6 +297,12 @@ impl<'f> Builder<'f> {
             rate: edge.user_requests_per_second,
             user_calls,
             measured: edge.measured_delay.map(|delay| delay.0),
+            capacity: Capacity {
+                cpu: edge.capacity.cpu.map(|cpu| cpu.0),
+                memory: edge.capacity.memory.map(|memory| memory.0),
+                pods: edge.capacity.pods,
+            },
+            target: edge.target_delay.map(|delay| delay.0),
         }
     }
 

@@ -31,8 +31,10 @@ pub struct PlacementProblem {
     /// The cloud: it runs every service.
     pub cloud: Cloud,
     /// The edges that share the cloud, at least one. Their users enter there.
+    #[schemars(length(min = 1))]
     pub edges: Vec<Edge>,
     /// The services of the application.
+    #[schemars(length(min = 1))]
     pub services: Vec<Service>,
     /// The call graph. Cycles and self-calls are allowed while their calls come to an end. Default: no calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -103,7 +103,7 @@ quantity!(BitsPerSecond, "bandwidth", "1Gbit/s", bare: false, [
 quantity!(CpuCores, "number of CPU cores", "500m", bare: true, [
     unit("", 1.0, 1.0), unit("m", 1.0, 1e3), alias("u", 1.0, 1e6), alias("n", 1.0, 1e9),
 ]);
-quantity!(Gigabytes, "amount of memory", "256Mi", bare: false, [
+quantity!(Gigabytes, "memory size", "256Mi", bare: false, [
     unit("Gi", 1_073_741_824.0, 1e9), unit("Mi", 1_048_576.0, 1e9), unit("Ki", 1024.0, 1e9),
     unit("T", 1e3, 1.0), unit("G", 1.0, 1.0), unit("M", 1.0, 1e3), unit("k", 1.0, 1e6),
     unit("Ti", 1_099_511_627_776.0, 1e9),

@@ -33,8 +33,7 @@ impl PlacementProblem {
             },
             edges: problem
                 .edges()
-                .map(|(edge, _)| edge_of(problem, edge, current))
-                .flatten()
+                .filter_map(|(edge, _)| edge_of(problem, edge, current))
                 .collect(),
             services: problem
                 .services()
@@ -78,9 +77,13 @@ fn edge_of(problem: &Problem, ix: EdgeIx, current: &DensePlacement) -> Option<fi
         bandwidth: edge.bandwidth.map(Text),
         user_requests_per_second: edge.rate,
         user_calls: user_calls.collect(),
-        capacity: Capacity::default(),
+        capacity: Capacity {
+            cpu: edge.capacity.cpu.map(Text),
+            memory: edge.capacity.memory.map(Text),
+            pods: edge.capacity.pods,
+        },
         measured_delay: edge.measured.map(Text),
-        target_delay: None,
+        target_delay: edge.target.map(Text),
         placement: problem
             .services()
             .filter(|(service, _)| current.contains(ix, *service))
