@@ -37,7 +37,7 @@ pub(super) fn target(config: &Config) -> f64 {
 /// Builds the problem. What was not measured is 0, nothing, or absent.
 pub(super) fn problem(parts: &Parts<'_>) -> PlacementProblem {
     let config = parts.config;
-    let services = config.services.iter().zip(parts.instances);
+    let services = config.app.services.iter().zip(parts.instances);
     PlacementProblem {
         api_version: ApiVersion::default(),
         kind: Kind::default(),
@@ -84,6 +84,7 @@ fn edge(parts: &Parts<'_>) -> Edge {
         measured_delay: users.measured_delay,
         target_delay: Some(Text(Micros::nearest(target(config)))),
         placement: config
+            .app
             .services
             .iter()
             .filter(at_edge)
@@ -101,11 +102,7 @@ fn service(parts: &Parts<'_>, keys: &ServiceKeys, instances: &Instances) -> Serv
     let measured = measured(parts.metrics, keys).unwrap_or(&none);
     let response = measured.response_size.map_or(Bytes::ZERO, |size| size.0);
     let own = measured.own_time.map_or(Micros::ZERO, |time| time.0);
-    let locked = parts
-        .config
-        .locked
-        .as_ref()
-        .is_some_and(|locked| locked.services.contains(&keys.name));
+    let locked = parts.config.app.is_locked(&keys.name);
     let rate = measured.requests_per_second.filter(|rate| *rate > Rps::ZERO);
     let (cpu_per_request, cpu_use) = match (measured.cpu_use, rate) {
         (Some(cores), Some(rate)) => {
@@ -113,7 +110,8 @@ fn service(parts: &Parts<'_>, keys: &ServiceKeys, instances: &Instances) -> Serv
             (Some(Text(CpuSeconds::nearest(seconds))), None)
         }
         // The reader divides by the rate that follows from the calls.
-        (cores, _) => (None, Some(cores.unwrap_or(Text(CpuCores::ZERO)))),
+        (Some(cores), None) => (None, Some(cores)),
+        (None, _) => (None, instances.request_cpu().then(Text::default)),
     };
     let base = in_area(&instances.cloud);
     Service {

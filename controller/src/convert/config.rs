@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_norway::Value;
 
-use super::node::{Findings, Node, scalar_text};
+use super::node::{Findings, Node, one_line, scalar_text};
 use super::quantity::{BitRate, Time, number, price};
 
 /// Most services: beyond what a solver handles, and low enough that reading ends soon.
@@ -24,6 +24,12 @@ pub(super) struct Config {
     pub(super) link: Link,
     pub(super) namespace: Option<String>,
     pub(super) query_period: Option<String>,
+    pub(super) app: Application,
+}
+
+/// The application's services.
+#[derive(Debug)]
+pub(super) struct Application {
     pub(super) explicit_ids: bool,
     pub(super) services: Vec<ServiceKeys>,
     pub(super) locked: Option<Locked>,
@@ -92,8 +98,35 @@ pub(super) struct Locked {
     pub(super) services: BTreeSet<String>,
 }
 
-/// Reads what is below `spec`. Every fault is among the findings; the result is there if all that a problem needs was.
-pub(super) fn read(spec: &Node<'_>, findings: &mut Findings) -> Option<Config> {
+// === impl Application ===
+
+impl Application {
+    /// Whether a service must not leave the cloud.
+    pub(super) fn is_locked(&self, service: &str) -> bool {
+        self.locked
+            .as_ref()
+            .is_some_and(|locked| locked.services.contains(service))
+    }
+}
+
+// === free functions ===
+
+/// Reads the list of services and which of them are locked.
+pub(super) fn application(spec: &Node<'_>, findings: &mut Findings) -> Application {
+    let app = spec.key("app");
+    let explicit_ids = app.key("explicit-service-id").boolean(findings).unwrap_or(false);
+    let services = services(&app.key("services"), explicit_ids, findings);
+    let locked = locked(&spec.key("optimizer"), &services, findings);
+    Application {
+        explicit_ids,
+        services,
+        locked,
+    }
+}
+
+/// Reads the rest of what is below `spec`. Every fault is among the findings; the result is there if all that a problem
+/// needs was.
+pub(super) fn read(spec: &Node<'_>, app: Application, findings: &mut Findings) -> Option<Config> {
     let slo = spec.key("slo");
     let offload_above = slo.key("offload-delay-threshold").required(findings, Time::read);
     let unoffload_below = slo
@@ -124,10 +157,6 @@ pub(super) fn read(spec: &Node<'_>, findings: &mut Findings) -> Option<Config> {
         .keys(&["cloud-area", "cost", "network"])
         .required(findings, price);
     let link = link(spec, findings);
-    let app = spec.key("app");
-    let explicit_ids = app.key("explicit-service-id").boolean(findings).unwrap_or(false);
-    let services = services(&app.key("services"), explicit_ids, findings);
-    let locked = locked(&spec.key("optimizer"), &services, findings);
     Some(Config {
         band: Band {
             offload_above: offload_above?,
@@ -138,11 +167,9 @@ pub(super) fn read(spec: &Node<'_>, findings: &mut Findings) -> Option<Config> {
         edge: edge?,
         traffic_gb: traffic_gb?,
         link: link?,
-        namespace: app.key("namespace").text(findings),
+        namespace: spec.keys(&["app", "namespace"]).text(findings),
         query_period: spec.keys(&["telemetry", "query-period"]).text(findings),
-        explicit_ids,
-        services,
-        locked,
+        app,
     })
 }
 
@@ -300,7 +327,7 @@ fn name_text(value: &Value) -> Result<String, String> {
     if name.is_empty() || name.len() > 253 || !name.chars().all(plain) {
         return Err(format!(
             "is `{}`; the value of the pods' `app` label belongs here: up to 253 letters, digits, `-`, `_` and `.`",
-            name.chars().take(60).collect::<String>()
+            one_line(&name)
         ));
     }
     Ok(name)
@@ -391,7 +418,8 @@ fn named<'s>(
         findings.error(
             item,
             format!(
-                "is {text}, which is no service's id or name: list those of services to keep in the cloud"
+                "is {}, which is no service's id or name: list those of services to keep in the cloud",
+                one_line(&text)
             ),
         );
     }

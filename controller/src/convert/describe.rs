@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use super::build::target;
 use super::config::Config;
 use super::instances::{Instance, Instances};
-use super::keys::{Fate, KEYS, Present};
+use super::keys::{EMPTY, Fate, KEYS, Present};
 use super::link::{LinkUsed, Source};
 use super::metrics::{Measured, Metrics};
+use super::node::one_line;
 use super::quantity::{short, show_bits, show_micros};
 use super::queries::Queries;
-use super::report::{Dropped, Mapped, Missing, one_line};
+use super::report::{Dropped, Mapped, Missing};
 use super::traps::listed;
 
 /// Values of a key in a list that are shown; more are counted.
@@ -52,6 +53,15 @@ impl Ledger {
             });
         }
         for (key, value) in &present.beside {
+            if key == "metadata.name" && value != EMPTY {
+                ledger.mapped.push(Mapped {
+                    key: key.clone(),
+                    from: one_line(value),
+                    field: "metadata.name",
+                    to: "unchanged".to_owned(),
+                });
+                continue;
+            }
             ledger.dropped.push(Dropped {
                 key: key.clone(),
                 value: one_line(value),
@@ -68,7 +78,7 @@ impl Ledger {
                 key: key.to_owned(),
                 from: several(values),
                 field,
-                to: to.into(),
+                to: one_line(&to.into()),
             });
         }
     }
@@ -184,7 +194,7 @@ impl Ledger {
     }
 
     fn map_services(&mut self, present: &Present, config: &Config, instances: &[Instances]) {
-        if let Some(locked) = &config.locked {
+        if let Some(locked) = &config.app.locked {
             let names: Vec<&String> = locked.services.iter().collect();
             let to = if names.is_empty() {
                 "for none".to_owned()
@@ -235,7 +245,7 @@ pub(super) fn instance_lines(
     others: &BTreeMap<String, usize>,
 ) -> Vec<String> {
     let mut lines = Vec::new();
-    for (service, instances) in config.services.iter().zip(instances) {
+    for (service, instances) in config.app.services.iter().zip(instances) {
         let areas = [
             (&config.cloud.name, Some(&instances.cloud)),
             (&config.edge.name, instances.edge.as_ref()),
@@ -306,13 +316,22 @@ fn instance_line(instance: &Instance) -> String {
 }
 
 /// What neither the configuration nor the metrics hold.
-pub(super) fn missing(config: &Config, metrics: &Metrics, queries: &Queries) -> Vec<Missing> {
+pub(super) fn missing(
+    config: &Config,
+    instances: &[Instances],
+    metrics: &Metrics,
+    queries: &Queries,
+) -> Vec<Missing> {
     let users = &metrics.users;
     let lacking = |has: fn(&Measured) -> bool| -> Vec<&str> {
-        let names = config.services.iter().map(|service| service.name.as_str());
+        let names = config.app.services.iter().map(|service| service.name.as_str());
         names
             .filter(|name| !metrics.services.get(*name).is_some_and(has))
             .collect()
+    };
+    let requests_cpu = |name: &str| {
+        let mut services = config.app.services.iter().zip(instances);
+        services.any(|(service, instances)| service.name == name && instances.request_cpu())
     };
     let missing = |field: &str, what: String, metric: &str, query: &str| Missing {
         field: field.to_owned(),
@@ -392,7 +411,10 @@ pub(super) fn missing(config: &Config, metrics: &Metrics, queries: &Queries) -> 
         &queries.response_size,
     );
     of_services(
-        lacking(|measured| measured.cpu_use.is_some()),
+        lacking(|measured| measured.cpu_use.is_some())
+            .into_iter()
+            .filter(|name| requests_cpu(name))
+            .collect(),
         "services[].cpuUse",
         "0 for now: cores in use in both areas, the sum over the service's pods. Without it replicas stay at their minimum.",
         "services.NAME.cpuUse",

@@ -1,7 +1,7 @@
 //! Reading files: where a relative path starts, how much is read, documents of a file.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
@@ -78,18 +78,18 @@ impl Files {
             error,
         };
         let limit = MAX_FILE.min(self.left);
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let file = fs::File::open(path).map_err(read_error)?;
-        file.take(limit + 1)
-            .read_to_string(&mut text)
-            .map_err(read_error)?;
-        let size = text.len() as u64;
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(read_error)?;
+        let size = bytes.len() as u64;
         if size > limit {
             return Err(ConvertError::TooLarge {
                 path: path.to_path_buf(),
                 limit,
             });
         }
+        let text = String::from_utf8(bytes)
+            .map_err(|error| read_error(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))?;
         self.left -= size;
         Ok(text)
     }

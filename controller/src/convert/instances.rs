@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_norway::Value;
 
-use super::config::ServiceKeys;
+use super::config::{Application, ServiceKeys};
 use super::files::Files;
 use super::manifest::{self, Autoscaler, Object, Target, Workload, WorkloadKind};
 use super::node::{Findings, Node};
@@ -39,7 +39,8 @@ pub(super) struct Instances {
 /// Reads the instances of services, counting the objects that say nothing about a placement.
 #[derive(Debug)]
 pub(super) struct Reader<'f> {
-    pub(super) files: &'f mut Files,
+    files: &'f mut Files,
+    app: &'f Application,
     /// Objects of other kinds.
     pub(super) others: BTreeMap<String, usize>,
 }
@@ -51,13 +52,24 @@ struct Found {
     autoscaler: Option<Autoscaler>,
 }
 
+// === impl Instances ===
+
+impl Instances {
+    /// Whether any of them requests CPU, so that its use decides on replicas.
+    pub(super) fn request_cpu(&self) -> bool {
+        let requests = |instance: &Instance| instance.workload.cpu.is_some();
+        requests(&self.cloud) || self.edge.as_ref().is_some_and(requests)
+    }
+}
+
 // === impl Reader ===
 
 impl<'f> Reader<'f> {
     /// A reader that has counted nothing.
-    pub(super) fn new(files: &'f mut Files) -> Self {
+    pub(super) fn new(files: &'f mut Files, app: &'f Application) -> Self {
         Self {
             files,
+            app,
             others: BTreeMap::new(),
         }
     }
@@ -133,7 +145,7 @@ impl<'f> Reader<'f> {
             }
             return None;
         };
-        Some(instance(service, workload, found.autoscaler, findings))
+        Some(instance(self.app, service, workload, found.autoscaler, findings))
     }
 
     fn take(
@@ -169,6 +181,7 @@ impl<'f> Reader<'f> {
 // === free functions ===
 
 fn instance(
+    app: &Application,
     service: &ServiceKeys,
     workload: Workload,
     autoscaler: Option<Autoscaler>,
@@ -195,6 +208,7 @@ fn instance(
     }
     match workload.kind {
         WorkloadKind::Deployment => {}
+        WorkloadKind::StatefulSet if app.is_locked(&service.name) => {}
         WorkloadKind::StatefulSet => findings.warn(
             &workload.at,
             "is a StatefulSet, which muPlacer scales as if it were a Deployment, in vain: where it holds state of its \

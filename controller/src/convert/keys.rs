@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_norway::Value;
 
-use super::node::{Findings, Node, join, kind_of, scalar_text};
+use super::node::{Findings, Node, join, kind_of, one_line, scalar_text};
 
 /// What becomes of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ const SEARCH: &str = "it bounds muPlacer's search; `gma plan` has a budget of ev
 const TRACES: &str =
     "muPlacer does not use it either: its connector asks for a key of another name and writes no traces";
 const QUERIES: &str =
-    "a problem holds measured values, not where they come from; it is used in the queries below";
+    "a problem holds measured values, not where they come from; it is used in the queries of this report";
 
 /// The keys below `spec`, each as a path; `[]` stands for any entry of a list.
 pub(super) const KEYS: &[(&str, Fate)] = &[
@@ -143,7 +143,9 @@ pub(super) const KEYS: &[(&str, Fate)] = &[
     ),
     (
         "app.namespace",
-        Dropped("services are named as in the configuration, without it; it is used in the queries below"),
+        Dropped(
+            "services are named as in the configuration, without it; it is used in the queries of this report",
+        ),
     ),
     (
         "app.explicit-service-id",
@@ -160,6 +162,8 @@ pub(super) const KEYS: &[(&str, Fate)] = &[
 
 /// Keys beside `spec`.
 const BESIDE_SPEC: [&str; 3] = ["apiVersion", "kind", "metadata"];
+/// How the report shows a key without a value.
+pub(super) const EMPTY: &str = "(empty)";
 /// Unknown keys that are named; more are counted.
 const MAX_UNKNOWN: usize = 50;
 
@@ -203,10 +207,16 @@ impl Present {
             let name = key_text(key);
             if name == "spec" {
                 present.walk(document, value, "", "", findings);
+            } else if let (Value::Mapping(metadata), "metadata") = (value, name.as_str()) {
+                let inner = metadata
+                    .iter()
+                    .map(|(key, value)| (join("metadata", &key_text(key)), show(value)));
+                present.beside.extend(inner);
             } else if BESIDE_SPEC.contains(&name.as_str()) {
                 present.beside.push((name, show(value)));
             } else {
-                present.unknown(name.clone(), &name);
+                let nearest = nearest_at_top(&name);
+                present.unknown(name, nearest);
             }
         }
         if document.key("spec").value().is_none() {
@@ -241,7 +251,7 @@ impl Present {
                     if is_known(&pattern) {
                         self.walk(document, value, &path, &pattern, findings);
                     } else {
-                        self.unknown(path, &pattern);
+                        self.unknown(path, nearest(&pattern).to_owned());
                     }
                 }
             }
@@ -265,9 +275,8 @@ impl Present {
         }
     }
 
-    fn unknown(&mut self, key: String, pattern: &str) {
+    fn unknown(&mut self, key: String, nearest: String) {
         if self.unknown.len() < MAX_UNKNOWN {
-            let nearest = nearest(pattern).to_owned();
             self.unknown.push(Unknown { key, nearest });
         } else {
             self.more_unknown += 1;
@@ -288,6 +297,16 @@ pub(super) fn nearest(pattern: &str) -> &'static str {
         .map(|(key, _)| *key)
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
         .unwrap_or_default()
+}
+
+/// The same for a key beside `spec`, where keys are found that belong below it.
+fn nearest_at_top(name: &str) -> String {
+    if is_known(name) {
+        return join("spec", name);
+    }
+    let top = std::iter::once("spec").chain(BESIDE_SPEC);
+    let nearest = top.max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+    nearest.unwrap_or_default().to_owned()
 }
 
 /// Whether it is a key, or on the way to one.
@@ -314,7 +333,7 @@ fn show(value: &Value) -> String {
             let items: Vec<String> = items.iter().map(show).collect();
             format!("[{}]", items.join(", "))
         }
-        Value::Null => "(empty)".to_owned(),
+        Value::Null => EMPTY.to_owned(),
         other => match scalar_text(other) {
             Some(text) if text.is_empty() => "\"\"".to_owned(),
             Some(text) => text,
@@ -324,7 +343,7 @@ fn show(value: &Value) -> String {
 }
 
 fn key_text(key: &Value) -> String {
-    scalar_text(key).unwrap_or_else(|| kind_of(key).to_owned())
+    scalar_text(key).map_or_else(|| kind_of(key).to_owned(), |text| one_line(&text))
 }
 
 #[cfg(test)]

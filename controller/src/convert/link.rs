@@ -13,7 +13,7 @@ pub(super) struct LinkUsed {
     /// Bits a second, from the cloud to the edge.
     pub(super) bits: f64,
     pub(super) bits_from: Source,
-    /// Round trip that muPlacer computes with, µs: both multipliers, and seconds where there is no suffix.
+    /// Round trip as muPlacer reads it, µs, before it multiplies: in seconds where there is no suffix.
     pub(super) reference_rtt: f64,
 }
 
@@ -41,13 +41,12 @@ impl LinkUsed {
             (None, Some(bits)) => (bits.bits, Source::NetInfo),
             (None, None) => (link.cloud_to_edge.bits, Source::Config),
         };
-        let read = file_rtt.map_or(link.rtt.micros, |rtt| rtt.micros);
         Self {
             rtt,
             rtt_from,
             bits,
             bits_from,
-            reference_rtt: read * link.network_multiplier * link.sbmp_multiplier,
+            reference_rtt: file_rtt.map_or(link.rtt.micros, |rtt| rtt.micros),
         }
     }
 }

@@ -81,30 +81,33 @@ pub fn convert(input: &Input) -> Result<Conversion, ConvertError> {
         );
     }
     let present = keys::Present::of(&document, &mut findings);
-    let config = config::read(&document.key("spec"), &mut findings);
-    // A service's files are read even where another key is wrong, so that all faults are found together.
-    let Some(config) = config else {
-        return Err(ConvertError::Invalid(Invalid(findings.errors)));
-    };
-    let mut reader = instances::Reader::new(&mut files);
-    let instances: Vec<_> = config
-        .services
-        .iter()
+    let spec = document.key("spec");
+    if spec.value().is_none() {
+        return Err(invalid(&label, findings, &present));
+    }
+    // Each step goes on where another found faults, so that all of them are found together.
+    let app = config::application(&spec, &mut findings);
+    let mut reader = instances::Reader::new(&mut files, &app);
+    let services = app.services.iter();
+    let instances: Vec<_> = services
         .filter_map(|service| reader.read(service, &mut findings))
         .collect();
-    let others = std::mem::take(&mut reader.others);
+    let others = reader.others;
     let metrics = match &input.metrics {
-        Some(path) => metrics::read(path, &config.services, &mut files, &mut findings)?,
+        Some(path) => metrics::read(path, &app.services, &mut files, &mut findings)?,
         None => metrics::Metrics::default(),
     };
-    let netinfo_key = document.keys(&["spec", "network", "netinfo-file"]).to_string();
+    let Some(config) = config::read(&spec, app, &mut findings) else {
+        return Err(invalid(&label, findings, &present));
+    };
+    let netinfo_key = spec.keys(&["network", "netinfo-file"]).to_string();
     let net_info = config
         .link
         .netinfo
         .as_deref()
         .and_then(|path| instances::net_info(path, &netinfo_key, &mut files, &mut findings));
     if !findings.errors.is_empty() {
-        return Err(ConvertError::Invalid(Invalid(findings.errors)));
+        return Err(invalid(&label, findings, &present));
     }
     let link = link::LinkUsed::of(&config.link, net_info.as_ref(), &metrics.link);
     let problem = build::problem(&build::Parts {
@@ -118,11 +121,12 @@ pub fn convert(input: &Input) -> Result<Conversion, ConvertError> {
     let ledger = describe::Ledger::of(&present, &config, &link, &instances);
     let report = Report {
         summary: summary(&config),
-        missing: describe::missing(&config, &metrics, &queries::Queries::of(&config)),
+        missing: describe::missing(&config, &instances, &metrics, &queries::Queries::of(&config)),
         explained: traps::explain(&traps::Facts {
             config: &config,
             link: &link,
             instances: &instances,
+            metrics: &metrics,
         }),
         mapped: ledger.mapped,
         dropped: ledger.dropped,
@@ -133,6 +137,15 @@ pub fn convert(input: &Input) -> Result<Conversion, ConvertError> {
         source: label,
     };
     Ok(Conversion { problem, report })
+}
+
+/// The errors, and after them the unknown keys: one of them may be the missing one, misspelt.
+fn invalid(label: &str, findings: Findings, present: &keys::Present) -> ConvertError {
+    let unknown = present.unknown.iter().map(|unknown| Finding {
+        at: format!("{label}: {}", unknown.key),
+        what: format!("is no key of muPlacer; the nearest is {}", unknown.nearest),
+    });
+    ConvertError::Invalid(Invalid(findings.errors.into_iter().chain(unknown).collect()))
 }
 
 /// The problem is read back as `gma plan` will read it: what it refuses is known now, not then.
@@ -153,7 +166,7 @@ fn accept(config: &Path, problem: &PlacementProblem) -> Result<(), ConvertError>
 fn summary(config: &config::Config) -> String {
     format!(
         "{} services, cloud `{}`, edge `{}`, mean user delay from {} to {}: target {}",
-        config.services.len(),
+        config.app.services.len(),
         config.cloud.name,
         config.edge.name,
         quantity::show_micros(config.band.unoffload_below.micros),

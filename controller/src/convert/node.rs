@@ -44,16 +44,16 @@ impl Findings {
     /// Adds an error.
     pub(super) fn error(&mut self, at: impl fmt::Display, what: impl Into<String>) {
         self.errors.push(Finding {
-            at: at.to_string(),
-            what: what.into(),
+            at: at.to_string().chars().map(printable).collect(),
+            what: what.into().chars().map(printable).collect(),
         });
     }
 
     /// Adds a warning.
     pub(super) fn warn(&mut self, at: impl fmt::Display, what: impl Into<String>) {
         self.warnings.push(Finding {
-            at: at.to_string(),
-            what: what.into(),
+            at: at.to_string().chars().map(printable).collect(),
+            what: what.into().chars().map(printable).collect(),
         });
     }
 
@@ -146,7 +146,7 @@ impl<'a> Node<'a> {
         let value = self.value?;
         let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
         if count.is_none() {
-            let is = scalar_text(value).unwrap_or_else(|| kind_of(value).to_owned());
+            let is = scalar_text(value).map_or_else(|| kind_of(value).to_owned(), |text| one_line(&text));
             findings.error(self, format!("is {is}; a whole number from 0 belongs here"));
         }
         count
@@ -159,7 +159,10 @@ impl<'a> Node<'a> {
             "true" | "yes" | "on" | "1" => Some(true),
             "false" | "no" | "off" | "0" => Some(false),
             _ => {
-                findings.error(self, format!("is `{text}`; true or false belongs here"));
+                findings.error(
+                    self,
+                    format!("is `{}`; true or false belongs here", one_line(&text)),
+                );
                 None
             }
         }
@@ -183,6 +186,24 @@ impl<'a> Node<'a> {
 }
 
 // === free functions ===
+
+/// Longest text from a file that is repeated to the user.
+const LONGEST: usize = 200;
+
+/// A text from a file on one line and of bounded length: it must neither end a YAML comment nor steer a terminal.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line: String = text.chars().take(LONGEST).map(printable).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// The character, or a blank for one that is a line break or not allowed in YAML.
+pub(super) fn printable(c: char) -> char {
+    let special = matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    if c.is_control() || special { ' ' } else { c }
+}
 
 /// A scalar as it would be written; nothing for a collection or null.
 pub(super) fn scalar_text(value: &Value) -> Option<String> {

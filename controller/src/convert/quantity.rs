@@ -2,7 +2,7 @@
 
 use serde_norway::Value;
 
-use super::node::{kind_of, scalar_text};
+use super::node::{kind_of, one_line, scalar_text};
 
 /// Longest time that a configuration may hold: beyond any delay, and far from the end of what a problem can hold.
 const MAX_MICROS: f64 = 1e15;
@@ -171,7 +171,7 @@ pub(super) fn short(number: f64) -> String {
 
 fn scalar(value: &Value, wanted: &str) -> Result<String, String> {
     let text = scalar_text(value).ok_or_else(|| format!("is {}; {wanted} belongs here", kind_of(value)))?;
-    Ok(text.trim().to_owned())
+    Ok(one_line(text.trim()))
 }
 
 /// Number and scale; no scale where no unit ends the text.

@@ -31,7 +31,7 @@ impl Queries {
     /// The queries with the configuration's labels and range.
     pub(super) fn of(config: &Config) -> Self {
         let range = config.query_period.as_deref().unwrap_or(RANGE);
-        let services = any_of(config.services.iter().map(|service| service.name.as_str()));
+        let services = any_of(config.app.services.iter().map(|service| service.name.as_str()));
         let app = |area: &Option<String>| quoted(area.as_deref().unwrap_or("istio-ingressgateway"));
         let ingress = app(&config.edge.ingress_app);
         let mut gateway = format!(

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::keys::Unknown;
-use super::node::Finding;
+use super::node::{Finding, printable};
 
 /// Longest line of prose. Keys, values and queries are not broken.
 const WIDTH: usize = 110;
@@ -166,8 +166,7 @@ fn missing(missing: &Missing) -> String {
     )
 }
 
-/// A paragraph with lines of at most [`WIDTH`], indented by two, its later lines by four. What a file holds may contain
-/// line breaks and other control characters; they must not end a comment.
+/// A paragraph with lines of at most [`WIDTH`], indented by two, its later lines by four.
 fn wrapped(paragraph: &str) -> String {
     let mut text = String::from("  ");
     let mut column = 2;
@@ -180,39 +179,26 @@ fn wrapped(paragraph: &str) -> String {
             text.push(' ');
             column += 1;
         }
-        text.extend(word.chars().filter(|c| !c.is_control()));
+        text.extend(word.chars().map(printable));
         column += length;
     }
     text.push('\n');
     text
 }
 
-/// A value from a file on one line and of bounded length.
-pub(super) fn one_line(value: &str) -> String {
-    const LONGEST: usize = 120;
-    let mut line: String = value
-        .chars()
-        .take(LONGEST)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    if value.chars().count() > LONGEST {
-        line.push('…');
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::node::one_line;
     use super::*;
 
     #[test]
     fn nothing_that_a_file_holds_ends_a_comment() {
         let report = Report {
             source: "c.yaml".into(),
-            summary: "one\u{85}service".into(),
+            summary: one_line("one\u{85}service"),
             dropped: vec![Dropped {
                 key: "a".into(),
-                value: one_line("x\ncloud: {}\u{2028}y"),
+                value: one_line("x\ncloud: {}\u{2028}---\u{85}y\u{feff}\u{1b}"),
                 reason: "because\nof this".into(),
             }],
             ..Report::default()

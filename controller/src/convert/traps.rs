@@ -5,6 +5,7 @@
 use super::config::Config;
 use super::instances::{Instance, Instances};
 use super::link::LinkUsed;
+use super::metrics::Metrics;
 use super::quantity::{Time, short, show_micros};
 use super::report::Explained;
 
@@ -20,6 +21,7 @@ pub(super) struct Facts<'a> {
     pub(super) config: &'a Config,
     pub(super) link: &'a LinkUsed,
     pub(super) instances: &'a [Instances],
+    pub(super) metrics: &'a Metrics,
 }
 
 /// The traps that this configuration meets.
@@ -34,6 +36,7 @@ pub(super) fn explain(facts: &Facts<'_>) -> Vec<Explained> {
         quantile(facts),
         ids(facts),
         minimum(facts),
+        own_time(facts),
         Some(standby()),
     ];
     all.into_iter().flatten().collect()
@@ -52,13 +55,14 @@ fn rtt_twice(facts: &Facts<'_>) -> Option<Explained> {
         explained(
             "RTT multiplied twice",
             format!(
-                "muPlacer multiplies the round trip by network.edge-cloud-rtt-multiplier ({}) and again by \
-                 optimizer.sbmp.edge-cloud-rtt-multiplier ({}): it would compute with {}. Here the measured round trip of {} \
+                "muPlacer multiplies the round trip by network.edge-cloud-rtt-multiplier and again by \
+                 optimizer.sbmp.edge-cloud-rtt-multiplier: it would compute with {} x {} x {} = {}. Here the measured round trip of {} \
                  counts once. If a call takes longer than a round trip, and that was measured, put the rest into the \
                  services' `hops.remote`.",
+                show_micros(facts.link.reference_rtt),
                 short(first),
                 short(second),
-                show_micros(facts.link.reference_rtt),
+                show_micros(facts.link.reference_rtt * first * second),
                 show_micros(facts.link.rtt),
             ),
         )
@@ -80,7 +84,7 @@ fn network_price(facts: &Facts<'_>) -> Option<Explained> {
 }
 
 fn locked(facts: &Facts<'_>) -> Option<Explained> {
-    let locked = facts.config.locked.as_ref()?;
+    let locked = facts.config.app.locked.as_ref()?;
     let names: Vec<&str> = locked.services.iter().map(String::as_str).collect();
     let place = if locked.key == "optimizer.sbmp.locked" {
         "muPlacer looks for `locked` below `optimizer`, not below `optimizer.sbmp`, so this list does nothing there. Moved to \
@@ -183,7 +187,9 @@ fn missing_requests(facts: &Facts<'_>) -> Option<Explained> {
 }
 
 fn thresholds(facts: &Facts<'_>) -> Option<Explained> {
-    let differs = |instance: &Instance| (instance.threshold - REFERENCE_THRESHOLD).abs() > 1e-9;
+    let differs = |instance: &Instance| {
+        instance.autoscaler.is_some() && (instance.threshold - REFERENCE_THRESHOLD).abs() > 1e-9
+    };
     let others = named(facts, differs);
     (!others.is_empty()).then(|| {
         explained(
@@ -230,16 +236,19 @@ fn quantile(facts: &Facts<'_>) -> Option<Explained> {
 /// muPlacer takes the user's index from the ids in their order, with a test that skips ids: replayed here.
 fn ids(facts: &Facts<'_>) -> Option<Explained> {
     let config = facts.config;
-    if !config.explicit_ids {
+    if !config.app.explicit_ids {
         return None;
     }
-    let user = config.services.iter().fold(
-        0,
-        |user, service| if service.id > user { service.id + 1 } else { user },
-    );
-    let shared = config.services.iter().find(|service| service.id == user);
+    let user = config.app.services.iter().fold(0, |user, service| {
+        if service.id > user {
+            service.id.saturating_add(1)
+        } else {
+            user
+        }
+    });
+    let shared = config.app.services.iter().find(|service| service.id == user);
     let dense = {
-        let mut ids: Vec<u32> = config.services.iter().map(|service| service.id).collect();
+        let mut ids: Vec<u32> = config.app.services.iter().map(|service| service.id).collect();
         ids.sort_unstable();
         ids.iter().zip(0..).all(|(id, position)| *id == position)
     };
@@ -275,6 +284,33 @@ fn minimum(facts: &Facts<'_>) -> Option<Explained> {
     })
 }
 
+fn own_time(facts: &Facts<'_>) -> Option<Explained> {
+    let services = &facts.config.app.services;
+    let measured = |name: &str| {
+        facts
+            .metrics
+            .services
+            .get(name)
+            .is_some_and(|measured| measured.own_time.is_some())
+    };
+    let lacking: Vec<&str> = services
+        .iter()
+        .map(|service| service.name.as_str())
+        .filter(|name| !measured(name))
+        .collect();
+    (!lacking.is_empty()).then(|| {
+        explained(
+            "time inside services",
+            format!(
+                "muPlacer measures none and takes 0, so that its delay is the network's alone; so it is here for {}. With a \
+                 `measuredDelay` only differences between placements matter. If an instance at the edge is slower than in the \
+                 cloud, give both in `ownTime` (in a metrics file: services.NAME.ownTime, for both).",
+                listed(&lacking)
+            ),
+        )
+    })
+}
+
 fn standby() -> Explained {
     explained(
         "standby",
@@ -287,7 +323,7 @@ fn standby() -> Explained {
 /// Services with an instance for which something holds, with the area.
 fn named(facts: &Facts<'_>, holds: impl Fn(&Instance) -> bool) -> Vec<String> {
     let mut named = Vec::new();
-    for (service, instances) in facts.config.services.iter().zip(facts.instances) {
+    for (service, instances) in facts.config.app.services.iter().zip(facts.instances) {
         let cloud = holds(&instances.cloud);
         let edge = instances.edge.as_ref().is_some_and(&holds);
         match (cloud, edge) {
