@@ -30,6 +30,31 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Plan a placement for a problem file, offline.
     Plan(PlanArgs),
+    /// Compare the model, the strategies and the solver with recorded cases of the reference.
+    Verify(VerifyArgs),
+}
+
+/// Arguments of `gma verify`.
+#[derive(Debug, ClapArgs)]
+pub struct VerifyArgs {
+    /// Recorded cases, or folders of them.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Format of the result.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
+}
+
+/// Format of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// Text for people.
+    Table,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
 }
 
 /// Arguments of `gma run`.
@@ -79,27 +104,16 @@ pub struct PlanArgs {
     pub compare: bool,
 
     /// Format of the result.
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
 
-    /// Placements to evaluate at most [default: the solver's own].
+    /// Placements to evaluate at most [default: 50000, fewer where the problem is very large].
     #[arg(long, value_name = "EVALUATIONS")]
     pub budget: Option<u64>,
 
     /// Print the JSON Schema of problem files.
     #[arg(long)]
     pub schema: bool,
-}
-
-/// Format of a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// Text for people.
-    Table,
-    /// JSON.
-    Json,
-    /// YAML.
-    Yaml,
 }
 
 /// The band and what may be done to stay in it.
@@ -233,10 +247,10 @@ mod tests {
     use super::*;
 
     fn run_args(args: &[&str]) -> RunArgs {
-        match Args::parse_from([&["gma", "run", "--local"], args].concat()).command {
-            Command::Run(run) => run,
-            other => panic!("{other:?}"),
-        }
+        let Command::Run(run) = Args::parse_from([&["gma", "run", "--local"], args].concat()).command else {
+            panic!("no `run`");
+        };
+        run
     }
 
     #[test]

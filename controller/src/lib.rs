@@ -24,3 +24,4 @@ pub mod problem;
 pub mod run;
 pub mod shared;
 pub mod usage;
+pub mod verify;

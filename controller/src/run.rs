@@ -1,4 +1,4 @@
-//! Wiring of the commands, and of `gma run`: logs, platform, server, control loop, shutdown.
+//! The commands, and the wiring of `gma run`: logs, platform, server, control loop, shutdown.
 
 use std::future::IntoFuture as _;
 use std::net::SocketAddr;
@@ -22,6 +22,7 @@ use crate::http;
 use crate::plan;
 use crate::platform::local::LocalPlatform;
 use crate::shared::Shared;
+use crate::verify;
 
 /// Requests that are open at the end have this long to finish.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -32,13 +33,14 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// What failed, where, and what to do.
 pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Run(args) => start(args).map(|()| ExitCode::SUCCESS),
+        Command::Run(args) => run_to_end(args).map(|()| ExitCode::SUCCESS),
         Command::Plan(args) => plan::run(&args),
         Command::Convert(args) => Ok(convert::run(&args).map(|()| ExitCode::SUCCESS)?),
+        Command::Verify(args) => verify::main(&args),
     }
 }
 
-fn start(run_args: RunArgs) -> anyhow::Result<()> {
+fn run_to_end(run_args: RunArgs) -> anyhow::Result<()> {
     init_log(&run_args.log)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -366,6 +366,17 @@ fn locked(optimizer: &Node<'_>, services: &[ServiceKeys], findings: &mut Finding
             continue;
         }
         let items = node.list(findings);
+        if items.len() > services.len() + 1 {
+            findings.error(
+                &node,
+                format!(
+                    "has {} entries for {} services: list each service to keep in the cloud once",
+                    items.len(),
+                    services.len()
+                ),
+            );
+            continue;
+        }
         let flags = flags(&items, services.len());
         let mut names = BTreeSet::new();
         for (position, item) in items.iter().enumerate() {

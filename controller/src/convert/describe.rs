@@ -1,6 +1,6 @@
 //! Fills the report: each key with its field and values, or with the reason why it is left out, and what is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::target;
 use super::config::Config;
@@ -329,10 +329,14 @@ pub(super) fn missing(
             .filter(|name| !metrics.services.get(*name).is_some_and(has))
             .collect()
     };
-    let requests_cpu = |name: &str| {
-        let mut services = config.app.services.iter().zip(instances);
-        services.any(|(service, instances)| service.name == name && instances.request_cpu())
-    };
+    let with_request: BTreeSet<&str> = config
+        .app
+        .services
+        .iter()
+        .zip(instances)
+        .filter(|(_, instances)| instances.request_cpu())
+        .map(|(service, _)| service.name.as_str())
+        .collect();
     let missing = |field: &str, what: String, metric: &str, query: &str| Missing {
         field: field.to_owned(),
         what,
@@ -413,7 +417,7 @@ pub(super) fn missing(
     of_services(
         lacking(|measured| measured.cpu_use.is_some())
             .into_iter()
-            .filter(|name| requests_cpu(name))
+            .filter(|name| with_request.contains(name))
             .collect(),
         "services[].cpuUse",
         "0 for now: cores in use in both areas, the sum over the service's pods. Without it replicas stay at their minimum.",

@@ -14,6 +14,11 @@ use super::error::ConvertError;
 const MAX_FILE: u64 = 8 << 20;
 /// Most bytes that one conversion reads, so that a list that names one large file 10,000 times ends.
 const MAX_TOTAL: u64 = 256 << 20;
+/// Most documents of a file: a workload and an autoscaler for each of 500 services.
+const MAX_DOCUMENTS: usize = 1000;
+/// Deepest nesting by brackets that the parser is given: it spends some 10 µs on each bracket that is still open, so that a
+/// file of nothing else would keep it busy for minutes. Kubernetes objects have ten levels.
+const MAX_BRACKETS: usize = 1000;
 /// Most folders above the configuration that are looked in.
 const MAX_ABOVE: usize = 16;
 
@@ -100,20 +105,45 @@ impl Files {
     /// As [`Self::text`], or it is no YAML.
     pub(super) fn documents(&mut self, path: &Path) -> Result<Vec<Value>, ConvertError> {
         let text = self.text(path)?;
-        let yaml_error = |error: serde_norway::Error| ConvertError::Yaml {
+        let refused = |text: String| ConvertError::Yaml {
             path: path.to_path_buf(),
-            text: error.to_string(),
+            text,
         };
+        if open_brackets(&text) > MAX_BRACKETS {
+            return Err(refused(format!(
+                "more than {MAX_BRACKETS} brackets are open at once: close them"
+            )));
+        }
         let mut documents = Vec::new();
-        for document in serde_norway::Deserializer::from_str(&text) {
-            let mut value = Value::deserialize(document).map_err(yaml_error)?;
-            value.apply_merge().map_err(yaml_error)?;
+        for (number, document) in serde_norway::Deserializer::from_str(&text).enumerate() {
+            if number == MAX_DOCUMENTS {
+                return Err(refused(format!(
+                    "more than {MAX_DOCUMENTS} documents: split the file"
+                )));
+            }
+            let mut value = Value::deserialize(document).map_err(|error| refused(error.to_string()))?;
+            value.apply_merge().map_err(|error| refused(error.to_string()))?;
             if !value.is_null() {
                 documents.push(value);
             }
         }
         Ok(documents)
     }
+}
+
+/// The most brackets that are open at once, those in texts and comments included.
+fn open_brackets(text: &str) -> usize {
+    let mut open = 0_usize;
+    let mut most = 0;
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 #[cfg(test)]

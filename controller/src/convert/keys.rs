@@ -215,8 +215,7 @@ impl Present {
             } else if BESIDE_SPEC.contains(&name.as_str()) {
                 present.beside.push((name, show(value)));
             } else {
-                let nearest = nearest_at_top(&name);
-                present.unknown(name, nearest);
+                present.unknown(name.clone(), || nearest_at_top(&name));
             }
         }
         if document.key("spec").value().is_none() {
@@ -251,7 +250,7 @@ impl Present {
                     if is_known(&pattern) {
                         self.walk(document, value, &path, &pattern, findings);
                     } else {
-                        self.unknown(path, nearest(&pattern).to_owned());
+                        self.unknown(path, || nearest(&pattern).to_owned());
                     }
                 }
             }
@@ -275,8 +274,9 @@ impl Present {
         }
     }
 
-    fn unknown(&mut self, key: String, nearest: String) {
+    fn unknown(&mut self, key: String, nearest: impl FnOnce() -> String) {
         if self.unknown.len() < MAX_UNKNOWN {
+            let nearest = nearest();
             self.unknown.push(Unknown { key, nearest });
         } else {
             self.more_unknown += 1;

@@ -1,12 +1,11 @@
 //! The file with what a running muPlacer would measure: `--metrics FILE`. Rates are requests a second as Prometheus
 //! answers them; the division by the caller's rate, which gives the call graph, is done here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use gma_core::units::{BitsPerSecond, Bytes, CpuCores, Micros, Rps};
 use serde::Deserialize;
-use serde_norway::Value;
 
 use super::config::ServiceKeys;
 use super::error::ConvertError;
@@ -17,6 +16,8 @@ use crate::problem::Text;
 /// Part of a service's rate by which its callers' calls may exceed it before that is worth a word: rates come from
 /// queries at different moments.
 const TOLERANCE: f64 = 0.2;
+/// Unknown services that are looked at: for each, all names are compared.
+const MAX_UNKNOWN: usize = 50;
 
 /// What was measured. Everything may be left out; what is missing is named in the report.
 #[derive(Debug, Default, Deserialize)]
@@ -77,16 +78,10 @@ pub(super) fn read(
     files: &mut Files,
     findings: &mut Findings,
 ) -> Result<Metrics, ConvertError> {
-    let yaml_error = |text: String| ConvertError::Yaml {
-        path: path.to_path_buf(),
-        text,
-    };
     // Through a value first: it refuses a key that is there twice.
-    let value: Value =
-        serde_norway::from_str(&files.text(path)?).map_err(|error| yaml_error(error.to_string()))?;
-    if value.is_null() {
+    let Some(value) = files.documents(path)?.into_iter().next() else {
         return Ok(Metrics::default());
-    }
+    };
     let file = path.display().to_string();
     match serde_path_to_error::deserialize(value) {
         Ok(metrics) => {
@@ -101,7 +96,8 @@ pub(super) fn read(
 }
 
 fn check(file: &str, metrics: &Metrics, services: &[ServiceKeys], findings: &mut Findings) {
-    let known = |name: &str| services.iter().any(|service| service.name == name);
+    let names: BTreeSet<&str> = services.iter().map(|service| service.name.as_str()).collect();
+    let known = |name: &str| names.contains(name);
     let nearest = |name: &str| {
         let by_likeness = services.iter().max_by(|a, b| {
             strsim::jaro_winkler(name, &a.name).total_cmp(&strsim::jaro_winkler(name, &b.name))
@@ -119,7 +115,12 @@ fn check(file: &str, metrics: &Metrics, services: &[ServiceKeys], findings: &mut
         let at = format!("services.{name}");
         (at, measured.requests_per_second, &measured.calls_per_second)
     });
-    let unknown = |at: String, name: &str, findings: &mut Findings| {
+    let mut named = 0;
+    let mut unknown = |at: String, name: &str, findings: &mut Findings| {
+        named += 1;
+        if named > MAX_UNKNOWN {
+            return;
+        }
         let near = nearest(name);
         findings.error(
             format!("{file}: {at}"),

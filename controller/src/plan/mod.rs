@@ -14,7 +14,7 @@ use gma_core::solver::Budget;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::args::{Output, PlanArgs};
+use crate::args::{OutputFormat, PlanArgs};
 use crate::problem::{Loaded, schema};
 
 pub use report::{
@@ -42,15 +42,21 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         .context("give a problem file, or - for standard input")?;
     let loaded = Loaded::read(file)?;
     let summary = ProblemSummary::new(&loaded, &name_of(file));
-    let budget = args
-        .budget
-        .map_or_else(Budget::default, |evaluations| Budget { evaluations });
+    let budget = |method: Method| {
+        let given = args.budget.map(|evaluations| Budget { evaluations });
+        given.unwrap_or_else(|| method.default_budget(&loaded.problem))
+    };
     let progress = progress();
     let met = if args.compare {
-        compare(&loaded, summary, budget, args.output, &progress)?
+        compare(&loaded, summary, &budget, args.output, &progress)?
     } else {
         progress.set_message(format!("{}: {}", summary.name, args.strategy));
-        let answer = solve::run(args.strategy, &loaded.problem, &loaded.current, budget);
+        let answer = solve::run(
+            args.strategy,
+            &loaded.problem,
+            &loaded.current,
+            budget(args.strategy),
+        );
         progress.finish_and_clear();
         let report = PlanReport::new(&loaded, summary, &answer);
         print(&shown(&report, args.output, table::plan)?)?;
@@ -66,14 +72,14 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 fn compare(
     loaded: &Loaded,
     problem: ProblemSummary,
-    budget: Budget,
-    output: Output,
+    budget: &dyn Fn(Method) -> Budget,
+    output: OutputFormat,
     progress: &ProgressBar,
 ) -> anyhow::Result<Option<bool>> {
     let mut methods = Vec::new();
     for method in Method::all() {
         progress.set_message(format!("{}: {method}", problem.name));
-        let answer = solve::run(method, &loaded.problem, &loaded.current, budget);
+        let answer = solve::run(method, &loaded.problem, &loaded.current, budget(method));
         methods.push(MethodReport::new(loaded, &answer));
     }
     progress.finish_and_clear();
@@ -91,13 +97,13 @@ fn compare(
 
 fn shown<T: Serialize>(
     report: &T,
-    output: Output,
+    output: OutputFormat,
     table: impl FnOnce(&T) -> String,
 ) -> anyhow::Result<String> {
     Ok(match output {
-        Output::Table => table(report),
-        Output::Json => serde_json::to_string_pretty(report)? + "\n",
-        Output::Yaml => serde_norway::to_string(report)?,
+        OutputFormat::Table => table(report),
+        OutputFormat::Json => serde_json::to_string_pretty(report)? + "\n",
+        OutputFormat::Yaml => serde_norway::to_string(report)?,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gma_core::model::{AreaIx, DensePlacement, EdgeIx, Evaluation, Problem, ServiceIx};
 use gma_core::solver::{Lost, Origin, Reach};
-use gma_core::units::{CpuCores, Gigabytes, Micros, Money};
+use gma_core::units::{CpuCores, Gigabytes, Micros};
 use serde::Serialize;
 
 use super::solve::{Answer, Method, Proof, delay, resting};
@@ -457,8 +457,8 @@ fn bound(problem: &Problem, answer: &Answer, proof: &Proof, met: Option<bool>) -
         gap_of_increase: (increase > 0.0).then(|| part(increase)),
         proven_optimal: proof.optimal,
         covers: format!(
-            "every placement that keeps to pins and capacity and {wanted}, by the model of means with the measured \
-             rates, sizes and times"
+            "any placement that keeps to pins and capacity and {wanted}, by the model of means at the rates, sizes and \
+             times of the file"
         ),
     }
 }

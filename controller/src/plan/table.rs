@@ -73,15 +73,15 @@ pub(super) fn compare(report: &CompareReport, edges: &[String]) -> String {
             row.push(format!("{:.1}", delays.iter().copied().fold(0.0, f64::max)));
         }
         let met = match method.target_met {
-            _ if !method.breaks.is_empty() => format!("no: exceeds {}", method.breaks.join(", ")),
-            Some(true) => "yes".to_owned(),
-            Some(false) => "no".to_owned(),
-            None => "no target".to_owned(),
+            _ if !method.breaks.is_empty() => "no *",
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "-",
         };
         let stopped = if method.budget_exhausted { " (all)" } else { "" };
         row.extend([
             format!("{:.4}", method.cost_per_hour),
-            met,
+            met.to_owned(),
             method.moves.to_string(),
             format!("{}{stopped}", method.evaluations),
             time(method.seconds),
@@ -93,7 +93,18 @@ pub(super) fn compare(report: &CompareReport, edges: &[String]) -> String {
             right(&mut table, column);
         }
     }
-    format!("{}\n{table}\n", title(&report.problem))
+    let broken = report.methods.iter().filter(|method| !method.breaks.is_empty());
+    let notes: String = broken
+        .map(|method| {
+            wrapped(&format!(
+                "* {} exceeds {}.",
+                method.strategy,
+                method.breaks.join(", ")
+            ))
+        })
+        .collect();
+    let gap = if notes.is_empty() { "" } else { "\n" };
+    format!("{}\n{table}\n{gap}{notes}", title(&report.problem))
 }
 
 fn title(problem: &ProblemSummary) -> String {
@@ -179,7 +190,7 @@ fn moves(edges: &[EdgePlan]) -> String {
         }
     };
     let mut table = table();
-    table.set_header(["EDGE", "runs", "add", "remove"]);
+    table.set_header(["EDGE", "placement", "add", "remove"]);
     for edge in edges {
         table.add_row([
             edge.name.clone(),
@@ -242,13 +253,13 @@ fn costs(cost: &CostReport, currency: &str) -> String {
 fn bound_text(bound: &BoundReport, currency: &str) -> String {
     let lower = format!("{:.4}{currency}/h", bound.cost_per_hour);
     if bound.proven_optimal {
-        return format!("Proven optimal: no placement costs less among {}.", bound.covers);
+        return format!("Proven optimal: costs no more than {}.", bound.covers);
     }
     let increase = bound.gap_of_increase.map_or_else(String::new, |gap| {
         format!(", {:.2} % of what it costs beyond an empty edge", gap * 100.0)
     });
     format!(
-        "Gap: at most {:.2} % of the cost could be saved{increase}: {lower} is a lower bound of {}.",
+        "Gap: at most {:.2} % of the cost could be saved{increase}: {lower} is a lower bound of the cost of {}.",
         bound.gap * 100.0,
         bound.covers
     )

@@ -1,7 +1,5 @@
 //! What is wrong is told with its place and the remedy, all of it at once.
 
-use std::fs;
-
 use gma::convert::{Input, convert};
 use gma::problem::PinTo;
 
@@ -251,15 +249,17 @@ fn metrics_are_checked_against_the_configuration() {
 }
 
 #[test]
-fn values_that_multiply_themselves_are_refused() {
+fn files_that_would_take_long_are_refused_at_once() {
     let copy = Copy::of(SMALL);
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
     for level in 1..12 {
         let of = format!("*a{}, ", level - 1).repeat(9);
         bomb.push_str(&format!("a{level}: &a{level} [{of}]\n"));
     }
-    fs::write(copy.path("GMAConfig.yaml"), bomb).unwrap();
-    assert!(copy.error().contains("not YAML"), "{}", copy.error());
-    fs::write(copy.path("GMAConfig.yaml"), "[".repeat(100_000)).unwrap();
-    assert!(copy.error().contains("not YAML"), "{}", copy.error());
+    let error = copy.error_of(&bomb);
+    assert!(error.contains("not YAML"), "{error}");
+    let error = copy.error_of(&"[".repeat(100_000));
+    assert!(error.contains("brackets are open at once"), "{error}");
+    let error = copy.error_of(&"---\na: 1\n".repeat(100_000));
+    assert!(error.contains("documents: split the file"), "{error}");
 }

@@ -87,6 +87,12 @@ impl Copy {
         convert(&self.input()).unwrap()
     }
 
+    /// The error for another configuration in this folder.
+    pub(crate) fn error_of(&self, config: &str) -> String {
+        fs::write(self.path("GMAConfig.yaml"), config).unwrap();
+        self.error()
+    }
+
     pub(crate) fn error(&self) -> String {
         convert(&self.input()).expect_err("is accepted").to_string()
     }

@@ -33,7 +33,13 @@ struct Limits {
 pub(super) fn run(search: &mut Search<'_>, strategy: Strategy) {
     let params = search.params;
     let stop = |target: f64| params.stop_us.unwrap_or(target);
-    let keep = |stop: f64, target: f64| if params.defects.has(Defect::S7) { target } else { stop };
+    let keep = |stop: f64, target: f64| {
+        if params.defects.has(Defect::S7) {
+            target
+        } else {
+            stop
+        }
+    };
     match params.goal {
         Goal::Decrease(target) => {
             let limits = Limits {
@@ -101,11 +107,12 @@ fn add(
         };
         let candidates = source.insert(of_source).candidates(&round);
         search.truncated |= cut || candidates.truncated;
-        let Some(best) = cheapest(search, &candidates.sets) else { return };
+        let Some(best) = cheapest(search, &candidates.sets) else {
+            return;
+        };
         let mut set = set;
-        set.add(best.0.words());
-        search.set = set;
-        search.now = best.1;
+        set.add(best.words());
+        search.go(set);
     }
 }
 
@@ -122,7 +129,10 @@ fn start(search: &Search<'_>, strategy: Strategy, round: &Round<'_>) -> (Source,
         Traces::Given(given) => {
             let mut traces = Distinct::new(services, given.len().min(most));
             for trace in given {
-                let known = trace.iter().copied().filter(|service| service.position() < services);
+                let known = trace
+                    .iter()
+                    .copied()
+                    .filter(|service| service.position() < services);
                 traces.add(Set::of(services, known).words(), 1);
             }
             traces
@@ -132,8 +142,8 @@ fn start(search: &Search<'_>, strategy: Strategy, round: &Round<'_>) -> (Source,
 }
 
 /// The candidate with the least price of a gain, and what it brings about.
-fn cheapest<'a>(search: &mut Search<'_>, candidates: &'a [Set]) -> Option<(&'a Set, Value)> {
-    let mut best: Option<(&Set, Value, f64)> = None;
+fn cheapest<'a>(search: &mut Search<'_>, candidates: &'a [Set]) -> Option<&'a Set> {
+    let mut best: Option<(&Set, f64)> = None;
     let mut gained = false;
     for added in candidates {
         if search.probe.exhausted() {
@@ -148,11 +158,14 @@ fn cheapest<'a>(search: &mut Search<'_>, candidates: &'a [Set]) -> Option<(&'a S
         }
         gained |= gain_s > 0.0;
         let price = price(value.more_than(search.now), gain_s);
-        if best.as_ref().is_none_or(|(.., least)| least - price > SAME * least.abs().max(price.abs())) {
-            best = Some((added, value, price));
+        if best
+            .as_ref()
+            .is_none_or(|(_, least)| least - price > SAME * least.abs().max(price.abs()))
+        {
+            best = Some((added, price));
         }
     }
-    best.map(|(added, value, _)| (added, value))
+    best.map(|(added, _)| added)
 }
 
 /// Cost of a gain, an hour and ms; what gains nothing is a last resort (both the reference's).
@@ -166,9 +179,13 @@ fn price(more: f64, gain_s: f64) -> f64 {
 
 /// Takes leaves away, the one that saves most for its delay first, while more than `keep_us` is gained.
 fn remove(search: &mut Search<'_>, from: Value, keep_us: f64) {
-    let least = if search.params.defects.has(Defect::S6) { SOME_LOSS } else { NO_LOSS };
+    let least = if search.params.defects.has(Defect::S6) {
+        SOME_LOSS
+    } else {
+        NO_LOSS
+    };
     loop {
-        let mut best: Option<(Set, Value, f64)> = None;
+        let mut best: Option<(Set, f64)> = None;
         let leaves: Vec<ServiceIx> = leaves(search.probe.problem, &search.set)
             .filter(|leaf| !search.pinned.contains(*leaf))
             .collect();
@@ -183,13 +200,12 @@ fn remove(search: &mut Search<'_>, from: Value, keep_us: f64) {
                 continue;
             }
             let saved = search.now.more_than(value) / search.now.gain_s(value).max(LEAST_RISE_S);
-            let most = best.as_ref().map_or(least, |(.., most)| *most);
+            let most = best.as_ref().map_or(least, |(_, most)| *most);
             if saved - most > SAME * saved.abs().max(most.abs()) {
-                best = Some((set, value, saved));
+                best = Some((set, saved));
             }
         }
-        let Some((set, value, _)) = best else { return };
-        search.set = set;
-        search.now = value;
+        let Some((set, _)) = best else { return };
+        search.go(set);
     }
 }
