@@ -120,7 +120,7 @@ fn service(parts: &Parts<'_>, keys: &ServiceKeys, instances: &Instances) -> Serv
         requests: base.requests.unwrap_or_default(),
         autoscaler_threshold: Ratio::nearest(instances.cloud.threshold),
         min_replicas: instances.cloud.min_replicas,
-        pin: if locked || instances.edge.is_none() {
+        pin: if locked || instances.edge.is_none() || instances.hold_state() {
             PinTo::Cloud
         } else {
             PinTo::Free

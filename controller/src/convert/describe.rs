@@ -84,18 +84,23 @@ impl Ledger {
     }
 
     fn map_objective(&mut self, present: &Present, config: &Config) {
-        let to = format!("{}, the middle of the band", show_micros(target(config)));
+        let to = |bound: &str| {
+            format!(
+                "{}, the middle of the band; in an EdgePlacement this is {bound}",
+                show_micros(target(config))
+            )
+        };
         self.map(
             present,
             "slo.offload-delay-threshold",
             "edges[0].targetDelay",
-            to.clone(),
+            to("offloadAbove"),
         );
         self.map(
             present,
             "slo.unoffload-delay-threshold",
             "edges[0].targetDelay",
-            to,
+            to("unoffloadBelow"),
         );
     }
 
@@ -120,6 +125,16 @@ impl Ledger {
             "edges[0].name",
             named(&edge.name, &edge.cluster),
         );
+        for key in ["cloud-area.context", "edge-area.context"] {
+            if present
+                .known
+                .get(key)
+                .is_some_and(|values| values.iter().all(|value| value == "\"\""))
+            {
+                let why = "a problem is solved without a cluster; muPlacer's kubectl calls fail with an empty context";
+                self.unmapped.insert(key, why.to_owned());
+            }
+        }
         let price = |price: f64| price.to_string();
         self.map(
             present,

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_norway::Value;
-
 use super::config::{Application, ServiceKeys};
 use super::files::Files;
 use super::manifest::{self, Autoscaler, Object, Target, Workload, WorkloadKind};
@@ -55,6 +53,12 @@ struct Found {
 // === impl Instances ===
 
 impl Instances {
+    /// Whether any of them stores what does not move with it.
+    pub(super) fn hold_state(&self) -> bool {
+        let holds = |instance: &Instance| instance.workload.kind == WorkloadKind::StatefulSet;
+        holds(&self.cloud) || self.edge.as_ref().is_some_and(holds)
+    }
+
     /// Whether any of them requests CPU, so that its use decides on replicas.
     pub(super) fn request_cpu(&self) -> bool {
         let requests = |instance: &Instance| instance.workload.cpu.is_some();
@@ -211,8 +215,8 @@ fn instance(
         WorkloadKind::StatefulSet if app.is_locked(&service.name) => {}
         WorkloadKind::StatefulSet => findings.warn(
             &workload.at,
-            "is a StatefulSet, which muPlacer scales as if it were a Deployment, in vain: where it holds state of its \
-             own, set the service's `pin: cloud`",
+            "is a StatefulSet: pinned to the cloud, because what it stores does not move with it. If it may run at the \
+             edge, set the service's `pin: free` (muPlacer starts it there, but scales it in vain, as a Deployment)",
         ),
         WorkloadKind::DaemonSet => findings.warn(
             &workload.at,
@@ -280,41 +284,4 @@ fn threshold(autoscaler: &Autoscaler, workload: &Workload, findings: &mut Findin
             ASSUMED_THRESHOLD
         }
     }
-}
-
-/// Values of `link` that a NetInfo file holds: muPlacer puts them over those of its configuration.
-#[derive(Debug, Default)]
-pub(super) struct NetInfo {
-    pub(super) rtt: Option<super::quantity::Time>,
-    pub(super) cloud_to_edge: Option<super::quantity::BitRate>,
-}
-
-/// Reads the first NetInfo document of a file; nothing where there is no such file or document, with a warning.
-pub(super) fn net_info(path: &str, at: &str, files: &mut Files, findings: &mut Findings) -> Option<NetInfo> {
-    let Ok(full) = files.find(path) else {
-        findings.warn(
-            at,
-            format!("names `{path}`, which is not there (muPlacer ends at its first action): the values of this configuration are taken"),
-        );
-        return None;
-    };
-    let documents = findings.take(at, files.documents(&full).map_err(|error| error.to_string()))?;
-    let is_net_info = |value: &&Value| value.get("kind").and_then(Value::as_str) == Some("NetInfo");
-    let Some(document) = documents.iter().find(is_net_info) else {
-        findings.warn(
-            at,
-            format!("names `{path}`, which has no document of kind NetInfo (muPlacer ends at its first action): the values of this configuration are taken"),
-        );
-        return None;
-    };
-    let spec = Node::document(path, String::new(), document).key("spec");
-    let (rtt, bits) = (spec.key("edge-cloud-rtt"), spec.key("cloud-edge-bps"));
-    Some(NetInfo {
-        rtt: rtt
-            .value()
-            .and_then(|value| findings.take(&rtt, super::quantity::Time::read(value))),
-        cloud_to_edge: bits
-            .value()
-            .and_then(|value| findings.take(&bits, super::quantity::BitRate::read(value))),
-    })
 }

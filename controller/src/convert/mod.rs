@@ -105,7 +105,7 @@ pub fn convert(input: &Input) -> Result<Conversion, ConvertError> {
         .link
         .netinfo
         .as_deref()
-        .and_then(|path| instances::net_info(path, &netinfo_key, &mut files, &mut findings));
+        .and_then(|path| link::net_info(path, &netinfo_key, &mut files, &mut findings));
     if !findings.errors.is_empty() {
         return Err(invalid(&label, findings, &present));
     }

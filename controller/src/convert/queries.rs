@@ -4,8 +4,9 @@
 use std::fmt::Write as _;
 
 use super::config::Config;
+use super::node::printable;
 
-/// Range of the queries where the configuration has none.
+/// Range of the queries where the configuration has none that PromQL accepts.
 const RANGE: &str = "2m";
 
 /// The queries of a configuration.
@@ -30,7 +31,11 @@ pub(super) struct Queries {
 impl Queries {
     /// The queries with the configuration's labels and range.
     pub(super) fn of(config: &Config) -> Self {
-        let range = config.query_period.as_deref().unwrap_or(RANGE);
+        let range = config
+            .query_period
+            .as_deref()
+            .filter(|range| is_range(range))
+            .unwrap_or(RANGE);
         let services = any_of(config.app.services.iter().map(|service| service.name.as_str()));
         let app = |area: &Option<String>| quoted(area.as_deref().unwrap_or("istio-ingressgateway"));
         let ingress = app(&config.edge.ingress_app);
@@ -84,9 +89,18 @@ impl Queries {
     }
 }
 
+/// Whether PromQL takes the text as a duration, at least one number and unit.
+fn is_range(text: &str) -> bool {
+    let unit = ["ms", "s", "m", "h"]
+        .iter()
+        .find_map(|unit| text.strip_suffix(unit));
+    unit.is_some_and(|number| !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()))
+}
+
 /// A PromQL string.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    let line: String = text.chars().map(printable).collect();
+    format!("\"{}\"", line.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// A PromQL string with a pattern of alternatives, each meant literally.
@@ -113,6 +127,8 @@ mod tests {
     fn names_are_meant_literally() {
         assert_eq!(any_of(["s0", "a.b"]), r#""s0|a\\.b""#);
         assert_eq!(any_of(["", ""]), r#""""#);
+        assert!(is_range("2m") && is_range("90s"));
+        assert!(!is_range("120") && !is_range("m") && !is_range("1 m"));
         assert_eq!(quoted(r#"a"b\"#), r#""a\"b\\""#);
     }
 }

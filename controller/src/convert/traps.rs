@@ -93,7 +93,7 @@ fn locked(facts: &Facts<'_>) -> Option<Explained> {
         "muPlacer wants a vector with a 0 or 1 for each service and the user here; a list of ids would end it"
     };
     Some(explained(
-        "`locked` has no effect",
+        "`locked` is not read as written",
         format!(
             "{place}. Here what was meant is done: {} `pin: cloud`.",
             if names.is_empty() {

@@ -1,5 +1,7 @@
 //! What is wrong is told with its place and the remedy, all of it at once.
 
+use std::fs;
+
 use gma::convert::{Input, convert};
 use gma::problem::PinTo;
 
@@ -191,6 +193,75 @@ fn a_workload_without_an_autoscaler_is_taken_with_a_warning() {
 }
 
 #[test]
+fn a_stateful_set_stays_in_the_cloud_unless_somebody_says_otherwise() {
+    let copy = Copy::of(SMALL);
+    copy.replace("GMAConfig.yaml", "      - 2\n", "        []\n");
+    let conversion = copy.convert();
+    assert_eq!(service(&conversion.problem, "orders").pin, PinTo::Cloud);
+    let warning = conversion
+        .report
+        .warnings
+        .iter()
+        .find(|finding| finding.what.contains("StatefulSet"));
+    assert!(warning.unwrap().what.contains("pin: free"));
+}
+
+#[test]
+fn a_list_as_kubectl_writes_it_is_read() {
+    let copy = Copy::of(SMALL);
+    let before = copy.convert().problem;
+    let objects = ["cloud/web.yaml", "cloud/web-hpa.yaml"].map(|file| {
+        let text = fs::read_to_string(copy.path(file)).unwrap();
+        serde_norway::from_str::<serde_norway::Value>(&text).unwrap()
+    });
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    fs::write(copy.path("cloud/web.yaml"), list.to_string()).unwrap();
+    copy.replace(
+        "GMAConfig.yaml",
+        "[cloud/web.yaml, cloud/web-hpa.yaml]",
+        "[cloud/web.yaml]",
+    );
+    assert_eq!(copy.convert().problem, before);
+}
+
+#[test]
+fn a_netinfo_file_that_is_not_there_leaves_the_configured_link() {
+    let copy = Copy::of(SMALL);
+    copy.replace("GMAConfig.yaml", "netinfo-file: \"\"", "netinfo-file: gone.yaml");
+    let conversion = copy.convert();
+    assert_eq!(conversion.problem.edges[0].rtt.to_string(), "40ms");
+    let warnings = &conversion.report.warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|finding| finding.at.ends_with("spec.network.netinfo-file")),
+        "{warnings:?}"
+    );
+    fs::write(
+        copy.path("gone.yaml"),
+        "kind: NetInfo\nspec: {edge-cloud-rtt: 25ms}\n",
+    )
+    .unwrap();
+    assert_eq!(copy.convert().problem.edges[0].rtt.to_string(), "25ms");
+}
+
+#[test]
+fn calls_without_an_end_are_refused_by_the_problem_reader() {
+    let copy = Copy::of(SMALL);
+    copy.replace(
+        "metrics.yaml",
+        "    cpuUse: 900m\n",
+        "    cpuUse: 900m\n    callsPerSecond: {web: 75}\n",
+    );
+    let input = Input {
+        metrics: Some(copy.path("metrics.yaml")),
+        ..copy.input()
+    };
+    let error = convert(&input).unwrap_err().to_string();
+    assert!(error.contains("have no end"), "{error}");
+}
+
+#[test]
 fn locked_is_read_in_each_of_its_forms() {
     for (form, pinned) in [
         ("[0, 1]", ["web", "catalog"].as_slice()),
@@ -201,6 +272,7 @@ fn locked_is_read_in_each_of_its_forms() {
     ] {
         let copy = Copy::of(SMALL);
         copy.replace("GMAConfig.yaml", "      - 2\n", &format!("        {form}\n"));
+        copy.replace("cloud/orders.yaml", "StatefulSet", "Deployment");
         let problem = copy.convert().problem;
         let is: Vec<&str> = problem
             .services

@@ -162,7 +162,7 @@ fn the_traps_are_explained_with_the_numbers_of_the_file() {
             "memory price used for the network",
             "Here the network's own price, 0.09 a GB, is used",
         ),
-        ("`locked` has no effect", "orders gets `pin: cloud`"),
+        ("`locked` is not read as written", "orders gets `pin: cloud`"),
         (
             "times without a unit are seconds",
             "network.edge-cloud-rtt-ms = 40 is 40 s to muPlacer",
