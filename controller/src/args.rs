@@ -82,7 +82,7 @@ pub struct RunArgs {
 /// Arguments of `gma plan`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Exit codes: 0 the targets are met, 1 bad input, 2 wrong arguments, 3 a target is not met (the \
+    after_help = "Exit codes: 0 the targets are met, 1 bad input, 2 wrong arguments, 3 a target is not met or a capacity exceeded (the \
                         best placement that was found is printed with the reason)."
 )]
 pub struct PlanArgs {

@@ -138,8 +138,8 @@ fn a_target_out_of_reach_is_answered_with_the_nearest_and_the_reason() {
         .split_whitespace()
         .collect::<Vec<_>>()
         .join(" ");
-    assert!(out.contains("edge-1: out of reach"), "{out}");
-    assert!(out.contains("41.6 ms is the nearest"), "{out}");
+    assert!(out.contains("edge-1: no placement meets the target"), "{out}");
+    assert!(out.contains("this one comes to 41.6 ms"), "{out}");
     let plan = json(&gma(&[&example("retries.yaml"), "-o", "json"]));
     assert_eq!(plan["targetMet"], false);
     assert_eq!(plan["edges"][0]["reach"], "targetTooLow");
@@ -199,6 +199,15 @@ fn each_strategy_can_be_chosen_and_agrees_with_the_comparison() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn a_strategy_that_exceeds_the_capacity_is_no_solution() {
+    let output = gma(&[&example("three-edges.yaml"), "--strategy", "SBMP", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let plan = json(&output);
+    assert_eq!(plan["targetMet"], true);
+    assert_eq!(names(&plan["breaks"]), ["CPU of edge-south"]);
 }
 
 #[test]

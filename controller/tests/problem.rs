@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use gma::problem::{Loaded, PlacementProblem, schema};
 use gma_core::model::{Shares, evaluate};
+use gma_core::solver::{Budget, solve};
 use proptest::prelude::*;
 
 fn examples() -> Vec<(String, String)> {
@@ -195,6 +196,14 @@ fn check(text: &str) -> Result<(), TestCaseError> {
             let result = evaluate(&loaded.problem, &loaded.current, &shares);
             prop_assert!(result.cost.total().as_f64().is_finite());
             prop_assert!(result.edges.iter().all(|edge| edge.delay.as_f64().is_finite()));
+            let solution = solve(&loaded.problem, &loaded.current, Budget { evaluations: 100 });
+            prop_assert!(solution.evaluation.cost.total().as_f64().is_finite());
+            prop_assert!(
+                solution
+                    .edges
+                    .iter()
+                    .all(|edge| edge.predicted.as_f64().is_finite())
+            );
             let written = loaded.file.to_yaml().unwrap();
             prop_assert_eq!(Loaded::parse("t.yaml", &written).unwrap().file, loaded.file);
         }

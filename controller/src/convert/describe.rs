@@ -1,17 +1,15 @@
-//! Fills the report: each key with its field and values, or with the reason why it is left out, and what is missing.
+//! Fills the report: each key with its field and values, or with the reason why it is left out; and what the YAMLs gave.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::build::target;
 use super::config::Config;
 use super::instances::{Instance, Instances};
 use super::keys::{EMPTY, Fate, KEYS, Present};
 use super::link::{LinkUsed, Source};
-use super::metrics::{Measured, Metrics};
 use super::node::one_line;
 use super::quantity::{short, show_bits, show_micros};
-use super::queries::Queries;
-use super::report::{Dropped, Mapped, Missing};
+use super::report::{Dropped, Mapped};
 use super::traps::listed;
 
 /// Values of a key in a list that are shown; more are counted.
@@ -328,116 +326,4 @@ fn instance_line(instance: &Instance) -> String {
         workload.kind.name(),
         workload.name
     )
-}
-
-/// What neither the configuration nor the metrics hold.
-pub(super) fn missing(
-    config: &Config,
-    instances: &[Instances],
-    metrics: &Metrics,
-    queries: &Queries,
-) -> Vec<Missing> {
-    let users = &metrics.users;
-    let lacking = |has: fn(&Measured) -> bool| -> Vec<&str> {
-        let names = config.app.services.iter().map(|service| service.name.as_str());
-        names
-            .filter(|name| !metrics.services.get(*name).is_some_and(has))
-            .collect()
-    };
-    let with_request: BTreeSet<&str> = config
-        .app
-        .services
-        .iter()
-        .zip(instances)
-        .filter(|(_, instances)| instances.request_cpu())
-        .map(|(service, _)| service.name.as_str())
-        .collect();
-    let missing = |field: &str, what: String, metric: &str, query: &str| Missing {
-        field: field.to_owned(),
-        what,
-        metric: metric.to_owned(),
-        query: query.to_owned(),
-    };
-    let mut all = Vec::new();
-    if users.requests_per_second.is_none() {
-        let what = "0 for now: requests a second that users send to the edge's gateway.";
-        let field = "edges[0].userRequestsPerSecond";
-        all.push(missing(
-            field,
-            what.to_owned(),
-            "users.requestsPerSecond",
-            &queries.user_rate,
-        ));
-    }
-    if users.calls_per_second.is_empty() {
-        let what = "none for now: calls of the gateway per user request, which is the quotient of this rate and the one above. \
-                    Without one, no request reaches a service.";
-        all.push(missing(
-            "edges[0].userCalls",
-            what.to_owned(),
-            "users.callsPerSecond",
-            &queries.user_calls,
-        ));
-    }
-    if users.measured_delay.is_none() {
-        let what = "absent for now: the mean user delay (the query answers in ms). Without it predictions start from the \
-                    model's delay.";
-        let field = "edges[0].measuredDelay";
-        all.push(missing(
-            field,
-            what.to_owned(),
-            "users.measuredDelay",
-            &queries.user_delay,
-        ));
-    }
-    if metrics
-        .services
-        .values()
-        .all(|measured| measured.calls_per_second.is_empty())
-    {
-        let what = "none for now: calls between services per request of the caller, the quotient of this rate and the \
-                    caller's (next line).";
-        all.push(missing(
-            "calls",
-            what.to_owned(),
-            "services.NAME.callsPerSecond",
-            &queries.calls,
-        ));
-    }
-    let mut of_services = |names: Vec<&str>, field: &str, what: &str, metric: &str, query: &str| {
-        if !names.is_empty() {
-            all.push(missing(
-                field,
-                format!("{what} Missing for {}.", listed(&names)),
-                metric,
-                query,
-            ));
-        }
-    };
-    of_services(
-        lacking(|measured| measured.requests_per_second.is_some()),
-        "services[].cpuPerRequest, calls[].perRequest",
-        "rate of each service in both areas: the quotients' denominator. Without it CPU use is divided by the rate that \
-         follows from the calls.",
-        "services.NAME.requestsPerSecond",
-        &queries.service_rate,
-    );
-    of_services(
-        lacking(|measured| measured.response_size.is_some()),
-        "services[].responseSize",
-        "0 B for now: the mean size of an answer, in bytes. Without it the link's bandwidth and its price play no part.",
-        "services.NAME.responseSize",
-        &queries.response_size,
-    );
-    of_services(
-        lacking(|measured| measured.cpu_use.is_some())
-            .into_iter()
-            .filter(|name| with_request.contains(name))
-            .collect(),
-        "services[].cpuUse",
-        "0 for now: cores in use in both areas, the sum over the service's pods. Without it replicas stay at their minimum.",
-        "services.NAME.cpuUse",
-        &queries.cpu_use,
-    );
-    all
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GMAConfig.yaml --keys-----> what is there, what is unknown --+
-//!                --config---> what is used ---+                +--> describe, traps --> Report
+//!                --config---> what is used ---+                +--> describe, missing, traps --> Report
 //!   its YAMLs ---instances--> requests, HPAs -+--> build --> PlacementProblem
 //!  --metrics FILE ----------> rates, calls ---+
 //! ```
@@ -23,6 +23,7 @@ mod keys;
 mod link;
 mod manifest;
 mod metrics;
+mod missing;
 mod node;
 mod quantity;
 mod queries;
@@ -121,7 +122,7 @@ pub fn convert(input: &Input) -> Result<Conversion, ConvertError> {
     let ledger = describe::Ledger::of(&present, &config, &link, &instances);
     let report = Report {
         summary: summary(&config),
-        missing: describe::missing(&config, &instances, &metrics, &queries::Queries::of(&config)),
+        missing: missing::missing(&config, &instances, &metrics, &queries::Queries::of(&config)),
         explained: traps::explain(&traps::Facts {
             config: &config,
             link: &link,

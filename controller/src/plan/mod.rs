@@ -23,8 +23,8 @@ pub use report::{
 };
 pub use solve::Method;
 
-/// Exit code where an edge's target is not met: the best reachable placement is printed. 1 is bad input, 2 a wrong
-/// argument.
+/// Exit code where an edge's target is not met or a capacity is exceeded: the best reachable placement is printed. 1 is
+/// bad input, 2 a wrong argument.
 pub const TARGET_NOT_MET: u8 = 3;
 
 /// Runs the command.
@@ -60,22 +60,23 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         progress.finish_and_clear();
         let report = PlanReport::new(&loaded, summary, &answer);
         print(&shown(&report, args.output, table::plan)?)?;
-        report.target_met
+        report.target_met != Some(false) && report.breaks.is_empty()
     };
-    Ok(match met {
-        Some(false) => ExitCode::from(TARGET_NOT_MET),
-        Some(true) | None => ExitCode::SUCCESS,
+    Ok(if met {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(TARGET_NOT_MET)
     })
 }
 
-/// Runs all methods; says whether the solver, the first of them, meets the targets.
+/// Runs all methods; says whether the solver, the first of them, meets the targets within the capacities.
 fn compare(
     loaded: &Loaded,
     problem: ProblemSummary,
     budget: &dyn Fn(Method) -> Budget,
     output: OutputFormat,
     progress: &ProgressBar,
-) -> anyhow::Result<Option<bool>> {
+) -> anyhow::Result<bool> {
     let mut methods = Vec::new();
     for method in Method::all() {
         progress.set_message(format!("{}: {method}", problem.name));
@@ -83,7 +84,9 @@ fn compare(
         methods.push(MethodReport::new(loaded, &answer));
     }
     progress.finish_and_clear();
-    let met = methods.first().and_then(|solver| solver.target_met);
+    let met = methods
+        .first()
+        .is_some_and(|solver| solver.target_met != Some(false) && solver.breaks.is_empty());
     let report = CompareReport {
         api_version: crate::problem::ApiVersion::default(),
         kind: "PlacementComparison",

@@ -24,14 +24,17 @@ pub struct PlanReport {
     pub strategy: String,
     /// Whether every edge with a target meets it; null where no edge has one.
     pub target_met: Option<bool>,
+    /// Capacities that the placement exceeds: the strategies know none.
+    pub breaks: Vec<String>,
     /// The edges, in the problem's order.
     pub edges: Vec<EdgePlan>,
     /// Cost before and after.
     pub cost: CostReport,
     /// How much cheaper it could be; null for strategies.
     pub bound: Option<BoundReport>,
-    /// Where the solver's placement came from; null for strategies.
-    pub origin: Option<Origin>,
+    /// Where the solver's placement came from: `staying`, `nothing`, `everything`, `relaxation`, `search`, or the name of
+    /// a strategy; null for strategies.
+    pub origin: Option<String>,
     /// The best of the placements that lost; null for strategies and where there was no other.
     pub runner_up: Option<RunnerUpReport>,
     /// Placements that were evaluated, and choices of the relaxation.
@@ -80,7 +83,7 @@ pub struct MethodReport {
     pub strategy: String,
     /// Whether every edge with a target meets it; null where no edge has one.
     pub target_met: Option<bool>,
-    /// What it breaks: the strategies know no capacity.
+    /// Capacities that its placement exceeds: the strategies know none.
     pub breaks: Vec<String>,
     /// Predicted mean user delay by edge, in the problem's order, ms.
     pub predicted_delay_ms: Vec<f64>,
@@ -213,8 +216,8 @@ pub struct BoundReport {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunnerUpReport {
-    /// Where it came from.
-    pub origin: Origin,
+    /// Where it came from, as for the plan.
+    pub origin: String,
     /// By edge: what it would run beyond the plan, and what it would lack.
     pub edges: Vec<Difference>,
     /// What it would cost an hour.
@@ -284,13 +287,14 @@ impl PlanReport {
             problem: summary,
             strategy: answer.method.to_string(),
             target_met: met,
+            breaks: breaks(problem, &answer.evaluation),
             edges,
             cost: CostReport {
                 now: terms(problem, &before),
                 planned: terms(problem, &answer.evaluation),
             },
             bound,
-            origin: answer.proof.as_ref().map(|proof| proof.origin),
+            origin: answer.proof.as_ref().map(|proof| origin_name(proof.origin)),
             runner_up: runner_up(problem, answer),
             evaluations: answer.evaluations,
             budget_exhausted: answer.exhausted,
@@ -360,19 +364,26 @@ fn edge_plan(
 }
 
 fn reason(reach: Reach, method: Method, predicted: Micros) -> String {
-    let nearest = format!("{:.1} ms is the nearest", ms(predicted));
+    let here = format!("this one comes to {:.1} ms", ms(predicted));
     match reach {
         Reach::Met => "the target is met".to_owned(),
         Reach::NoTarget => "no target: what runs here stays".to_owned(),
         Reach::TargetTooLow => {
-            format!("out of reach: no placement meets the target, whatever room the edge has; {nearest}")
+            format!(
+                "no placement meets the target, whatever room the edge has; {here}, as near as is worth its cost"
+            )
         }
-        Reach::Capacity => format!("out of reach with this capacity, within reach with more; {nearest}"),
-        Reach::Pins => format!("out of reach while services are pinned to the cloud; {nearest}"),
-        Reach::NotFound if method == Method::Solver => {
-            format!("none found within the budget, nor a proof that there is none; {nearest}")
+        Reach::Capacity => {
+            format!("within this capacity no placement meets the target, with more room one does; {here}")
         }
-        Reach::NotFound => format!("{method} found none; {nearest} that it came to"),
+        Reach::Pins => {
+            format!("no placement meets the target while services are pinned to the cloud; {here}")
+        }
+        Reach::NotFound if method == Method::Solver => format!(
+            "no placement was found that meets the target, nor a proof that there is none; {here}; a larger --budget may \
+             help"
+        ),
+        Reach::NotFound => format!("{method} found no placement that meets the target; {here}"),
     }
 }
 
@@ -478,12 +489,21 @@ fn runner_up(problem: &Problem, answer: &Answer) -> Option<RunnerUpReport> {
         (this != that).then_some(difference)
     });
     Some(RunnerUpReport {
-        origin: other.origin,
+        origin: origin_name(other.origin),
         edges: differences.collect(),
         cost_per_hour: other.cost.as_f64(),
         predicted_delay_ms: other.predicted.iter().map(|delay| ms(*delay)).collect(),
         lost: other.lost,
     })
+}
+
+fn origin_name(origin: Origin) -> String {
+    match origin {
+        Origin::Staying => "staying".to_owned(),
+        Origin::Everything => "everything".to_owned(),
+        Origin::Relaxation => "relaxation".to_owned(),
+        Origin::Search => "search".to_owned(),
+    }
 }
 
 fn names(problem: &Problem, services: &BTreeSet<ServiceIx>) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use gma_core::solver::{Lost, Origin};
+use gma_core::solver::{Lost, Reach};
 
 use super::report::{
     BoundReport, CompareReport, CostReport, EdgePlan, PlanReport, ProblemSummary, RunnerUpReport, UseReport,
@@ -25,11 +25,14 @@ pub(super) fn plan(report: &PlanReport) -> String {
         costs(&report.cost, &currency),
     ];
     let mut notes = Vec::new();
+    if !report.breaks.is_empty() {
+        notes.push(format!("Exceeds {}.", report.breaks.join(", ")));
+    }
     if let Some(bound) = &report.bound {
         notes.push(bound_text(bound, &currency));
     }
-    if let Some(origin) = report.origin {
-        notes.push(format!("The placement {}.", origin_text(origin)));
+    if let Some(origin) = &report.origin {
+        notes.push(format!("The placement is {}.", origin_text(origin)));
     }
     if let Some(other) = &report.runner_up {
         notes.push(runner_up(other, &currency));
@@ -137,8 +140,8 @@ fn edges(edges: &[EdgePlan]) -> String {
             .target_ms
             .map_or_else(|| "-".to_owned(), |target| format!("{target:.1}"));
         let met = match edge.reach {
-            gma_core::solver::Reach::Met => "yes",
-            gma_core::solver::Reach::NoTarget => "-",
+            Reach::Met => "yes",
+            Reach::NoTarget => "-",
             _ => "no",
         };
         let UseReport {
@@ -203,12 +206,9 @@ fn moves(edges: &[EdgePlan]) -> String {
 }
 
 fn reasons(edges: &[EdgePlan]) -> String {
-    let missed = edges.iter().filter(|edge| {
-        !matches!(
-            edge.reach,
-            gma_core::solver::Reach::Met | gma_core::solver::Reach::NoTarget
-        )
-    });
+    let missed = edges
+        .iter()
+        .filter(|edge| !matches!(edge.reach, Reach::Met | Reach::NoTarget));
     missed
         .map(|edge| wrapped(&format!("{}: {}.", edge.name, edge.reason)))
         .collect()
@@ -265,18 +265,20 @@ fn bound_text(bound: &BoundReport, currency: &str) -> String {
     )
 }
 
-fn origin_text(origin: Origin) -> &'static str {
+fn origin_text(origin: &str) -> String {
     match origin {
-        Origin::Staying => "is what runs already",
-        Origin::Everything => "is everything that may run at the edges",
-        Origin::Relaxation => "comes from the relaxation",
-        Origin::Search => "comes from small changes of another",
+        "staying" => "what runs already".to_owned(),
+        "nothing" => "an empty edge but for pins".to_owned(),
+        "everything" => "everything that may run at the edges".to_owned(),
+        "relaxation" => "a choice of the relaxation".to_owned(),
+        "search" => "a small change of another one".to_owned(),
+        strategy => format!("that of {strategy}"),
     }
 }
 
 fn runner_up(other: &RunnerUpReport, currency: &str) -> String {
     let lost = match other.lost {
-        Lost::Slower => "lost because it is slower",
+        Lost::Slower => "lost because it misses a target, or by more, or lacks room",
         Lost::Dearer => "lost because it is dearer",
         Lost::MovesMore => "costs the same and lost because it moves more",
     };
@@ -287,12 +289,7 @@ fn runner_up(other: &RunnerUpReport, currency: &str) -> String {
         .collect();
     let mut text = format!(
         "Runner-up ({}): {:.4}{currency}/h, {} ms; it {lost}.",
-        match other.origin {
-            Origin::Staying => "what runs already",
-            Origin::Everything => "everything at the edges",
-            Origin::Relaxation => "from the relaxation",
-            Origin::Search => "a small change",
-        },
+        origin_text(&other.origin),
         other.cost_per_hour,
         delays.join(", "),
     );

@@ -15,7 +15,11 @@ use super::text::{Price, Text, unique_keys};
 ///
 /// Durations are written `80ms`, sizes `10kB`, bandwidths `1Gbit/s`, CPU and memory as Kubernetes does (`500m`, `256Mi`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    expecting = "an object with apiVersion, kind, cloud, edges and services"
+)]
 #[schemars(title = "PlacementProblem")]
 pub struct PlacementProblem {
     /// Version of this format.

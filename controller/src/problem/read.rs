@@ -8,9 +8,14 @@ use super::file::PlacementProblem;
 use super::locate::locate;
 use super::{Loaded, build};
 
-/// Bytes of a file at most. 10,000 services and 100,000 calls take some 7 MB; the YAML parser holds about 60 bytes for
-/// each byte of the worst text, so that this is also what bounds its memory.
+/// Bytes of a file at most. 10,000 services and 100,000 calls take some 7 MB. The YAML parser holds every event of a text:
+/// some 20 bytes for each byte of a problem, 200 for each of the worst text (measured), so this bounds its memory too.
 pub const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Brackets that may be open at once. A problem has 6; the YAML parser takes a minute for a megabyte of them.
+const MAX_OPEN: usize = 200;
+/// Bytes that are parsed once more to find the lines of faults, at most: about a second.
+const LOCATED_BYTES: usize = 8 * 1024 * 1024;
 
 /// Name of standard input on the command line.
 const STDIN: &str = "-";
@@ -26,6 +31,19 @@ impl PlacementProblem {
     pub fn parse(name: &str, text: &str) -> Result<Self, ProblemFileError> {
         if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
             return Err(too_long(name));
+        }
+        if let Some(line) = opens_too_many(text) {
+            return Err(ProblemFileError::Faults {
+                name: name.to_owned(),
+                faults: vec![Fault {
+                    path: Path::default(),
+                    place: Some((line, 1)),
+                    text: format!(
+                        "more than {MAX_OPEN} brackets are open here: close them, a problem needs 6"
+                    ),
+                }],
+                more: 0,
+            });
         }
         let fault = if is_json(text) {
             let mut json = serde_json::Deserializer::from_str(text);
@@ -121,7 +139,8 @@ impl Loaded {
             Err(mut faults) => {
                 let more = faults.len().saturating_sub(MAX_FAULTS);
                 faults.truncate(MAX_FAULTS);
-                for fault in &mut faults {
+                let located = (LOCATED_BYTES / text.len().max(1)).max(1);
+                for fault in faults.iter_mut().take(located) {
                     fault.place = locate(text, is_json(text), &fault.path);
                 }
                 Err(ProblemFileError::Faults {
@@ -132,6 +151,23 @@ impl Loaded {
             }
         }
     }
+}
+
+/// The line at which brackets are nested too deep. Those in strings and comments count too: none has so many.
+fn opens_too_many(text: &str) -> Option<usize> {
+    let (mut open, mut line) = (0_usize, 1);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            b'\n' => line += 1,
+            _ => {}
+        }
+        if open > MAX_OPEN {
+            return Some(line);
+        }
+    }
+    None
 }
 
 fn is_json(text: &str) -> bool {

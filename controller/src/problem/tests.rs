@@ -238,6 +238,10 @@ fn what_is_too_large_is_refused_with_the_limit() {
     );
     let long = format!("{GOOD}# {}", " ".repeat(usize::try_from(MAX_FILE_BYTES).unwrap()));
     assert!(error_of(&long).contains("longer than 8388608 bytes"));
+    // These take the YAML parser minutes.
+    for nested in ["[".repeat(1_000_000), "{a: ".repeat(1_000_000)] {
+        assert!(error_of(&nested).contains("t.yaml:1:1: more than 200 brackets are open"));
+    }
 }
 
 #[test]

@@ -32,126 +32,130 @@ fn a_misspelt_key_is_named_with_the_one_that_is_meant() {
     );
 }
 
+const CONFIG: &str = "GMAConfig.yaml";
+
+/// File, what is replaced in it, by what, and what the error says then.
+const FAULTS: &[(&str, &str, &str, &str)] = &[
+    (
+        CONFIG,
+        "cpu: 0.03",
+        "cpu: cheap",
+        "spec.cloud-area.cost.cpu: is `cheap`; a number",
+    ),
+    (
+        CONFIG,
+        "memory: 0.008",
+        "memory: -1",
+        "spec.edge-area.cost.memory: is `-1`",
+    ),
+    (
+        CONFIG,
+        "200Mbps",
+        "200MB",
+        "spec.network.cloud-edge-bps: is `200MB`, which is no bit rate: write e.g.",
+    ),
+    (
+        CONFIG,
+        "200Mbps",
+        "0",
+        "spec.network.cloud-edge-bps: is `0`; a bit rate above 0",
+    ),
+    (
+        CONFIG,
+        "120ms",
+        "120 parsecs",
+        "spec.slo.offload-delay-threshold: is `120 parsecs`, which is no time: write e.g. 80ms",
+    ),
+    (
+        CONFIG,
+        "120ms",
+        "60ms",
+        "spec.slo.offload-delay-threshold: is 60ms, not above",
+    ),
+    (
+        CONFIG,
+        "id: 1",
+        "id: 0",
+        "spec.app.services[1].id: is 0, as the id of `web`",
+    ),
+    (
+        CONFIG,
+        "name: catalog",
+        "name: web",
+        "spec.app.services[1].name: is `web`, as services[0]",
+    ),
+    (
+        CONFIG,
+        "- 2\n",
+        "- 7\n",
+        "spec.optimizer.sbmp.locked[0]: is 7, which is no service's id or name",
+    ),
+    (
+        CONFIG,
+        "cloud/web.yaml",
+        "cloud/wob.yaml",
+        "spec.app.services[0].instances.cloud-yamls[0]: there is no file `cloud/wob.yaml`",
+    ),
+    (
+        CONFIG,
+        "cloud/web.yaml",
+        "cloud",
+        "spec.app.services[0].instances.cloud-yamls[0]: `cloud` is a folder",
+    ),
+    (
+        CONFIG,
+        "[cloud/web.yaml, cloud/web-hpa.yaml]",
+        "[cloud/web-hpa.yaml]",
+        "cloud-yamls: has no Deployment",
+    ),
+    (
+        CONFIG,
+        "[cloud/web.yaml, cloud/web-hpa.yaml]",
+        "[]",
+        "cloud-yamls: lists no file: the cloud runs every service",
+    ),
+    (
+        CONFIG,
+        "[cloud/web.yaml, ",
+        "[cloud/web.yaml, cloud/catalog.yaml, ",
+        "`catalog-cloud` is a second one for service `web`",
+    ),
+    (
+        CONFIG,
+        "  slo:",
+        "  slo: none\n  other:",
+        "spec.slo: is a text; a mapping belongs here",
+    ),
+    (config, "spec:", "specs:", "spec: is missing"),
+    (
+        "cloud/web.yaml",
+        "cpu: 200m",
+        "cpu: 200q",
+        "cloud/web.yaml: spec.template.spec.containers[0].resources.requests.cpu: is `200q`",
+    ),
+    (
+        "edge-1/catalog.yaml",
+        "minReplicas: 1",
+        "minReplicas: 9",
+        "edge-1/catalog.yaml (document 2): spec.minReplicas: is 9, above maxReplicas, 3",
+    ),
+    (
+        "cloud/web-hpa.yaml",
+        "averageUtilization: 70",
+        "averageUtilization: 0",
+        "averageUtilization: is 0",
+    ),
+    (
+        "cloud/web.yaml",
+        "kind: Deployment",
+        "kind: [",
+        "cloud/web.yaml: not YAML",
+    ),
+];
+
 #[test]
 fn what_is_wrong_is_named_with_file_path_and_remedy() {
-    let config = "GMAConfig.yaml";
-    for (file, from, to, expected) in [
-        (
-            config,
-            "cpu: 0.03",
-            "cpu: cheap",
-            "spec.cloud-area.cost.cpu: is `cheap`; a number",
-        ),
-        (
-            config,
-            "memory: 0.008",
-            "memory: -1",
-            "spec.edge-area.cost.memory: is `-1`",
-        ),
-        (
-            config,
-            "200Mbps",
-            "200MB",
-            "spec.network.cloud-edge-bps: is `200MB`, which is no bit rate: write e.g.",
-        ),
-        (
-            config,
-            "200Mbps",
-            "0",
-            "spec.network.cloud-edge-bps: is `0`; a bit rate above 0",
-        ),
-        (
-            config,
-            "120ms",
-            "120 parsecs",
-            "spec.slo.offload-delay-threshold: is `120 parsecs`, which is no time: write e.g. 80ms",
-        ),
-        (
-            config,
-            "120ms",
-            "60ms",
-            "spec.slo.offload-delay-threshold: is 60ms, not above",
-        ),
-        (
-            config,
-            "id: 1",
-            "id: 0",
-            "spec.app.services[1].id: is 0, as the id of `web`",
-        ),
-        (
-            config,
-            "name: catalog",
-            "name: web",
-            "spec.app.services[1].name: is `web`, as services[0]",
-        ),
-        (
-            config,
-            "- 2\n",
-            "- 7\n",
-            "spec.optimizer.sbmp.locked[0]: is 7, which is no service's id or name",
-        ),
-        (
-            config,
-            "cloud/web.yaml",
-            "cloud/wob.yaml",
-            "spec.app.services[0].instances.cloud-yamls[0]: there is no file `cloud/wob.yaml`",
-        ),
-        (
-            config,
-            "cloud/web.yaml",
-            "cloud",
-            "spec.app.services[0].instances.cloud-yamls[0]: `cloud` is a folder",
-        ),
-        (
-            config,
-            "[cloud/web.yaml, cloud/web-hpa.yaml]",
-            "[cloud/web-hpa.yaml]",
-            "cloud-yamls: has no Deployment",
-        ),
-        (
-            config,
-            "[cloud/web.yaml, cloud/web-hpa.yaml]",
-            "[]",
-            "cloud-yamls: lists no file: the cloud runs every service",
-        ),
-        (
-            config,
-            "[cloud/web.yaml, ",
-            "[cloud/web.yaml, cloud/catalog.yaml, ",
-            "`catalog-cloud` is a second one for service `web`",
-        ),
-        (
-            config,
-            "  slo:",
-            "  slo: none\n  other:",
-            "spec.slo: is a text; a mapping belongs here",
-        ),
-        (config, "spec:", "specs:", "spec: is missing"),
-        (
-            "cloud/web.yaml",
-            "cpu: 200m",
-            "cpu: 200q",
-            "cloud/web.yaml: spec.template.spec.containers[0].resources.requests.cpu: is `200q`",
-        ),
-        (
-            "edge-1/catalog.yaml",
-            "minReplicas: 1",
-            "minReplicas: 9",
-            "edge-1/catalog.yaml (document 2): spec.minReplicas: is 9, above maxReplicas, 3",
-        ),
-        (
-            "cloud/web-hpa.yaml",
-            "averageUtilization: 70",
-            "averageUtilization: 0",
-            "averageUtilization: is 0",
-        ),
-        (
-            "cloud/web.yaml",
-            "kind: Deployment",
-            "kind: [",
-            "cloud/web.yaml: not YAML",
-        ),
-    ] {
+    for (file, from, to, expected) in FAULTS {
         let copy = Copy::of(SMALL);
         let error = copy.replace(file, from, to).error();
         assert!(
