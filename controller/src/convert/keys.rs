@@ -167,7 +167,7 @@ pub(super) const EMPTY: &str = "(empty)";
 /// Unknown keys that are named; more are counted.
 const MAX_UNKNOWN: usize = 50;
 
-/// A key that no line of [`KEYS`] has.
+/// A key that muPlacer does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
     /// Its path.

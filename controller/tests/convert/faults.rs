@@ -126,7 +126,7 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
         "  slo: none\n  other:",
         "spec.slo: is a text; a mapping belongs here",
     ),
-    (config, "spec:", "specs:", "spec: is missing"),
+    (CONFIG, "spec:", "specs:", "spec: is missing"),
     (
         "cloud/web.yaml",
         "cpu: 200m",
