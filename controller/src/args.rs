@@ -9,6 +9,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use gma_core::decide::{Band, Config, Mode, Objective, Statistic};
 use gma_core::ids::AreaName;
 
+use crate::convert::ConvertArgs;
 use crate::plan::Method;
 
 /// Keeps the delay of edge users inside a band at the lowest cost.
@@ -25,6 +26,8 @@ pub struct Args {
 pub enum Command {
     /// Run the controller.
     Run(RunArgs),
+    /// Turn a muPlacer configuration and the Kubernetes YAMLs that it lists into a placement problem.
+    Convert(ConvertArgs),
     /// Plan a placement for a problem file, offline.
     Plan(PlanArgs),
     /// Compare the model, the strategies and the solver with recorded cases of the reference.

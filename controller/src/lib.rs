@@ -14,6 +14,7 @@
 
 pub mod args;
 pub mod control;
+pub mod convert;
 pub mod http;
 pub mod metrics;
 pub mod plan;

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::args::{Args, Command, LogArgs, LogFormat, RunArgs};
 use crate::control::ControlLoop;
+use crate::convert;
 use crate::http;
 use crate::plan;
 use crate::platform::local::LocalPlatform;
@@ -34,6 +35,7 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Run(args) => run_to_end(args).map(|()| ExitCode::SUCCESS),
         Command::Plan(args) => plan::run(&args),
+        Command::Convert(args) => Ok(convert::run(&args).map(|()| ExitCode::SUCCESS)?),
         Command::Verify(args) => verify::main(&args),
     }
 }
