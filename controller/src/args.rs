@@ -9,6 +9,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use gma_core::decide::{Band, Config, Mode, Objective, Statistic};
 use gma_core::ids::AreaName;
 
+use crate::simulate::SimulateArgs;
+
 /// Keeps the delay of edge users inside a band at the lowest cost.
 #[derive(Debug, Parser)]
 #[command(name = "gma", version)]
@@ -23,6 +25,8 @@ pub struct Args {
 pub enum Command {
     /// Run the controller.
     Run(RunArgs),
+    /// Compare strategies and the solver on random applications.
+    Simulate(SimulateArgs),
 }
 
 /// Arguments of `gma run`.
@@ -178,8 +182,10 @@ mod tests {
     use super::*;
 
     fn run_args(args: &[&str]) -> RunArgs {
-        let Command::Run(run) = Args::parse_from([&["gma", "run", "--local"], args].concat()).command;
-        run
+        match Args::parse_from([&["gma", "run", "--local"], args].concat()).command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

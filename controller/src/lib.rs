@@ -20,4 +20,5 @@ pub mod planner;
 pub mod platform;
 pub mod run;
 pub mod shared;
+pub mod simulate;
 pub mod usage;

@@ -1,4 +1,4 @@
-//! Wiring of `gma run`: logs, platform, server, control loop, shutdown.
+//! The commands, and the wiring of `gma run`: logs, platform, server, control loop, shutdown.
 
 use std::future::IntoFuture as _;
 use std::net::SocketAddr;
@@ -19,6 +19,7 @@ use crate::control::ControlLoop;
 use crate::http;
 use crate::platform::local::LocalPlatform;
 use crate::shared::Shared;
+use crate::simulate;
 
 /// Requests that are open at the end have this long to finish.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -28,7 +29,13 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// What failed, where, and what to do.
 pub fn main(args: Args) -> anyhow::Result<()> {
-    let Command::Run(run_args) = args.command;
+    match args.command {
+        Command::Run(run_args) => controller(run_args),
+        Command::Simulate(simulate_args) => simulate::main(&simulate_args),
+    }
+}
+
+fn controller(run_args: RunArgs) -> anyhow::Result<()> {
     init_log(&run_args.log)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
