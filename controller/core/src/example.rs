@@ -1,6 +1,8 @@
 //! A small application that the documentation's examples share.
 
-use crate::model::{Area, Call, Edge, Pin, Prices, Problem, Service, ServiceIx, Site, Spec, Standby};
+use crate::model::{
+    Area, Call, Capacity, Edge, Pin, Prices, Problem, Service, ServiceIx, Site, Spec, Standby,
+};
 use crate::units::{
     BitsPerSecond, Bytes, CallsPerRequest, CpuCores, CpuSeconds, Gigabytes, Micros, Money, Ratio, Rps,
 };
@@ -47,6 +49,8 @@ pub fn problem() -> Problem {
             rate: Rps::nearest(100.0),
             user_calls: vec![(ServiceIx(0), one)],
             measured: None,
+            capacity: Capacity::default(),
+            target: None,
         }],
         services: vec![
             service("front", 5.0),

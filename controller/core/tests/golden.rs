@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use gma_core::model::{
-    Area, AreaIx, Call, DensePlacement, Edge, EdgeIx, Evaluation, Pin, Prices, Problem, Service, ServiceIx,
-    Shares, Site, Spec, Standby, evaluate,
+    Area, AreaIx, Call, Capacity, DensePlacement, Edge, EdgeIx, Evaluation, Pin, Prices, Problem, Service,
+    ServiceIx, Shares, Site, Spec, Standby, evaluate,
 };
 use gma_core::units::{
     BitsPerSecond, Bytes, CallsPerRequest, CpuCores, CpuSeconds, Gigabytes, Micros, Money, Ratio, Rps,
@@ -129,6 +129,8 @@ impl Case {
                 rate: Rps::try_new(self.lambda_rps).unwrap(),
                 user_calls: user_calls.map(|(_, j, f)| (ServiceIx(*j), calls(f))).collect(),
                 measured: None,
+                capacity: Capacity::default(),
+                target: None,
             }],
             services: (0..count).map(|i| self.service(i, use_)).collect(),
             calls: service_calls

@@ -16,8 +16,8 @@ use std::time::Duration;
 use crate::cluster::{Cluster, Phase};
 use crate::ids::{AreaName, ServiceName};
 use crate::model::{
-    AreaIx, Call, DensePlacement, Edge, EdgeIx, Problem, ProblemError, Service, ServiceIx, Site, Spec,
-    overlap,
+    AreaIx, Call, Capacity, DensePlacement, Edge, EdgeIx, Problem, ProblemError, Service, ServiceIx, Site,
+    Spec, overlap,
 };
 use crate::snapshot::{Caller, EdgeSnapshot, Measured, Snapshot};
 use crate::units::{Bytes, CallsPerRequest, CpuSeconds, Micros, Ratio, Rps};
@@ -220,6 +220,8 @@ fn measured_edge(
         rate: Rps::try_new(rate).map_err(|error| out_of_range("rate of user requests", name, error.value))?,
         user_calls,
         measured,
+        capacity: Capacity::default(),
+        target: None,
     })
 }
 

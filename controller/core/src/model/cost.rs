@@ -73,7 +73,7 @@ pub(super) fn replicas(problem: &Problem, placement: &DensePlacement, cpu_cores:
 
 /// max(⌈U / (threshold · request)⌉, minimum): what an autoscaler on CPU settles at. Without a CPU request there is
 /// nothing to compare the use with: the minimum.
-fn of_site(site: &Site, cpu_cores: f64) -> u32 {
+pub(crate) fn of_site(site: &Site, cpu_cores: f64) -> u32 {
     let one = site.threshold.as_f64() * site.cpu_request.as_f64();
     if one <= 0.0 {
         return site.min_replicas;
@@ -120,7 +120,7 @@ fn replicas_cost(problem: &Problem, replicas: &Grid<u32>, area: AreaIx) -> Money
 }
 
 /// Price of one replica of a service in an area for an hour.
-fn replica_price(problem: &Problem, service: ServiceIx, area: AreaIx) -> f64 {
+pub(crate) fn replica_price(problem: &Problem, service: ServiceIx, area: AreaIx) -> f64 {
     let (Some(site), Some(area)) = (problem.site(service, area), problem.area(area)) else {
         return 0.0;
     };
@@ -130,5 +130,10 @@ fn replica_price(problem: &Problem, service: ServiceIx, area: AreaIx) -> f64 {
 
 /// Price of a GB · bit/s used · 3600 s / 8 bit / 1e9.
 fn network_cost(used_bps: f64, edge: &Edge) -> Money {
-    Money::nearest(edge.traffic_gb.as_f64() * used_bps * 3600.0 / 8.0 / 1e9)
+    Money::nearest(bps_price(edge) * used_bps)
+}
+
+/// Price of a bit/s for an hour.
+pub(crate) fn bps_price(edge: &Edge) -> f64 {
+    edge.traffic_gb.as_f64() * 3600.0 / 8.0 / 1e9
 }

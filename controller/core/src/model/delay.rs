@@ -39,7 +39,7 @@ pub(super) struct Times<'a> {
 // === impl Spent ===
 
 impl Spent {
-    fn whole(self) -> f64 {
+    pub(super) fn whole(self) -> f64 {
         self.internal + self.network
     }
 
@@ -205,7 +205,7 @@ impl Times<'_> {
 
 /// s of a service with overlap o and n callees: (o − 1/n) / (1 − 1/n), so that n calls of one length take o times their
 /// sum. o = 1 is 1 (one after the other), o = 1/n is 0 (all at once).
-fn serial(overlap: f64, callees: usize) -> f64 {
+pub(super) fn serial(overlap: f64, callees: usize) -> f64 {
     let callees = f64::from(u32::try_from(callees).unwrap_or(u32::MAX));
     if callees < 2.0 || overlap >= 1.0 {
         return 1.0;

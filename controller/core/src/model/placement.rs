@@ -15,11 +15,16 @@ pub struct DensePlacement {
 // === impl DensePlacement ===
 
 impl DensePlacement {
+    /// Nothing at any edge, not even what is pinned there.
+    pub fn empty(problem: &Problem) -> Self {
+        Self {
+            at: Grid::new(problem.services_len(), problem.edges_len()),
+        }
+    }
+
     /// Nothing at any edge but what is pinned there.
     pub fn cloud_only(problem: &Problem) -> Self {
-        let mut this = Self {
-            at: Grid::new(problem.services_len(), problem.edges_len()),
-        };
+        let mut this = Self::empty(problem);
         for (service, value) in problem.services() {
             if value.pin == super::Pin::Edge {
                 problem

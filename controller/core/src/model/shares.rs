@@ -96,7 +96,7 @@ impl Shares {
 }
 
 /// Share of an edge's own instance at rest.
-fn edge_share(problem: &Problem, edge: EdgeIx) -> f64 {
+pub(crate) fn edge_share(problem: &Problem, edge: EdgeIx) -> f64 {
     let Standby::Distribute(percent) = problem.spec().standby else {
         return 1.0;
     };

@@ -59,6 +59,21 @@ pub struct Edge {
     pub user_calls: Vec<(ServiceIx, CallsPerRequest)>,
     /// Mean user delay that was measured with the placement in force: what predictions are anchored to.
     pub measured: Option<Micros>,
+    /// What may run there.
+    pub capacity: Capacity,
+    /// Highest mean user delay that is wanted; none: the solver leaves what runs there as it is.
+    pub target: Option<Micros>,
+}
+
+/// Room at an edge: the sum over its replicas must stay within each limit. None: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Capacity {
+    /// CPU requests.
+    pub cpu: Option<CpuCores>,
+    /// Memory requests.
+    pub memory: Option<Gigabytes>,
+    /// Replicas.
+    pub pods: Option<u32>,
 }
 
 /// A service.

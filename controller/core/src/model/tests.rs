@@ -8,10 +8,10 @@ use crate::example;
 use crate::routing;
 use crate::units::{BitsPerSecond, Bytes, CallsPerRequest, Micros, Ratio, Rps};
 
-const SERVICES: usize = 6;
+pub(super) const SERVICES: usize = 6;
 
 /// Calls between any two services, to itself too; rows sum to less than 1, so that no cycle is endless.
-fn specs(edges: usize) -> impl Strategy<Value = Spec> {
+pub(super) fn specs(edges: usize) -> impl Strategy<Value = Spec> {
     let service = (
         0.0..20_000.0_f64,
         0.0..100_000.0_f64,
@@ -73,7 +73,7 @@ fn specs(edges: usize) -> impl Strategy<Value = Spec> {
     })
 }
 
-fn placement(problem: &Problem, bits: u32) -> DensePlacement {
+pub(super) fn placement(problem: &Problem, bits: u32) -> DensePlacement {
     let mut placement = DensePlacement::cloud_only(problem);
     for (edge, _) in problem.edges() {
         for (service, _) in problem.services() {

@@ -1,0 +1,87 @@
+//! What the strategies share: start, goal, pins, result.
+
+use super::params::{Goal, Outcome, Params};
+use super::probe::{Probe, Value};
+use super::set::Set;
+use crate::model::{DensePlacement, EdgeIx, Pin, Problem};
+use crate::units::{Micros, Money};
+
+/// A run of a strategy.
+pub(super) struct Search<'p> {
+    pub(super) probe: Probe<'p>,
+    pub(super) params: &'p Params,
+    /// The start as it is, evaluated.
+    pub(super) before: Value,
+    /// What is at the edge now.
+    pub(super) set: Set,
+    pub(super) now: Value,
+    /// Never added.
+    pub(super) locked: Set,
+    /// Never removed.
+    pub(super) pinned: Set,
+    pub(super) truncated: bool,
+}
+
+// === impl Search ===
+
+impl<'p> Search<'p> {
+    pub(super) fn new(problem: &'p Problem, edge: EdgeIx, start: &DensePlacement, params: &'p Params) -> Self {
+        let mut probe = Probe::new(problem, edge, start, params.evaluations);
+        let start = probe.present().clone();
+        let before = probe.value(start.words());
+        let (pinned, mut locked) = (probe.pinned(Pin::Edge), probe.pinned(Pin::Cloud));
+        params.locked.iter().for_each(|service| locked.insert(*service));
+        locked.drop(pinned.words());
+        let mut this = Self {
+            before,
+            now: before,
+            set: start.clone(),
+            truncated: false,
+            probe,
+            params,
+            locked,
+            pinned,
+        };
+        let mut set = start.clone();
+        set.drop(this.probe.pinned(Pin::Cloud).words());
+        set.add(this.pinned.words());
+        if set != start {
+            this.go(set);
+        }
+        this
+    }
+
+    /// Changes the edge.
+    pub(super) fn go(&mut self, set: Set) {
+        self.now = self.probe.value(set.words());
+        self.set = set;
+    }
+
+    /// Back to what was known before.
+    pub(super) fn go_back(&mut self, set: Set, value: Value) {
+        (self.set, self.now) = (set, value);
+    }
+
+    /// By how much the delay is less than at the start, µs.
+    pub(super) fn decrease_us(&self, value: Value) -> f64 {
+        self.before.delay_us - value.delay_us
+    }
+
+    pub(super) fn outcome(self) -> Outcome {
+        let met = match self.params.goal {
+            Goal::Decrease(target) => self.decrease_us(self.now) >= target,
+            Goal::Increase(target) => -self.decrease_us(self.now) <= target,
+        };
+        Outcome {
+            placement: self.probe.placement_of(&self.set),
+            delay: Micros::nearest(self.now.delay_us),
+            delay_before: Micros::nearest(self.before.delay_us),
+            cost: Money::nearest(self.now.cost),
+            cost_before: Money::nearest(self.before.cost),
+            met,
+            evaluations: self.probe.spent,
+            exhausted: self.probe.exhausted(),
+            truncated: self.truncated,
+        }
+    }
+}

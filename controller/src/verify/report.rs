@@ -1,0 +1,147 @@
+//! What was compared and what came of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::rules::Rule;
+
+/// Every comparison, in the order of the files.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// One a run, placement or target.
+    pub lines: Vec<Line>,
+    /// Files that could not be read.
+    pub errors: Vec<String>,
+}
+
+/// One comparison.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line {
+    /// File.
+    pub file: String,
+    /// Its schema.
+    pub schema: String,
+    /// What in it.
+    pub item: String,
+    /// What came of it.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// What came of a comparison.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "verdict", rename_all = "camelCase")]
+pub enum Verdict {
+    /// Ours is the recorded one.
+    Equal,
+    /// Ours is the recorded one once these defects of the reference are repeated, and not without any of them.
+    DiffersOnPurpose {
+        /// The defects.
+        defects: Vec<Rule>,
+    },
+    /// Ours is another one.
+    Differs {
+        /// Where.
+        what: String,
+        /// Ours.
+        ours: String,
+        /// The recorded one.
+        recorded: String,
+    },
+    /// Nothing was compared.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How many comparisons of a schema ended how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Equal.
+    pub equal: usize,
+    /// Differing on purpose.
+    pub on_purpose: usize,
+    /// By defect; a comparison may count under several.
+    pub defects: BTreeMap<Rule, usize>,
+    /// Skipped.
+    pub skipped: usize,
+    /// Differing.
+    pub differs: usize,
+}
+
+// === impl Report ===
+
+impl Report {
+    /// Counts by schema.
+    pub fn counts(&self) -> BTreeMap<&str, Count> {
+        let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
+        for line in &self.lines {
+            let count = counts.entry(&line.schema).or_default();
+            match &line.verdict {
+                Verdict::Equal => count.equal += 1,
+                Verdict::DiffersOnPurpose { defects } => {
+                    count.on_purpose += 1;
+                    for defect in defects {
+                        *count.defects.entry(*defect).or_default() += 1;
+                    }
+                }
+                Verdict::Differs { .. } => count.differs += 1,
+                Verdict::Skipped { .. } => count.skipped += 1,
+            }
+        }
+        counts
+    }
+
+    /// Whether anything differs that should not.
+    pub fn differs(&self) -> bool {
+        let mut verdicts = self.lines.iter().map(|line| &line.verdict);
+        verdicts.any(|verdict| matches!(verdict, Verdict::Differs { .. }))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            writeln!(f, "{} {}: {}", line.file, line.item, line.verdict)?;
+        }
+        for (schema, count) in self.counts() {
+            writeln!(f, "{schema}: {count}")?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Verdict ===
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Equal => f.write_str("equal"),
+            Self::DiffersOnPurpose { defects } => {
+                f.write_str("differs on purpose:")?;
+                let texts: Vec<String> = defects.iter().map(|defect| format!(" {defect} {}", defect.what())).collect();
+                f.write_str(&texts.join(";"))
+            }
+            Self::Differs { what, ours, recorded } => {
+                write!(f, "differs: {what}: ours {ours}, recorded {recorded}")
+            }
+            Self::Skipped { reason } => write!(f, "skipped: {reason}"),
+        }
+    }
+}
+
+// === impl Count ===
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} equal, {} differ on purpose", self.equal, self.on_purpose)?;
+        let defects: Vec<String> = self.defects.iter().map(|(defect, count)| format!("{defect} {count}")).collect();
+        if !defects.is_empty() {
+            write!(f, " ({})", defects.join(", "))?;
+        }
+        write!(f, ", {} skipped, {} differ", self.skipped, self.differs)
+    }
+}
