@@ -199,6 +199,7 @@ impl Applications {
         for edge in &mut spec.edges {
             edge.rtt = setting.rtt;
             edge.bandwidth = Some(setting.bandwidth);
+            edge.target = Some(setting.target);
         }
         Problem::try_new(spec).context("the application is no valid problem")
     }

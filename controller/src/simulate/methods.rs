@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use gma_core::model::{DensePlacement, EdgeIx, Problem, Shares, evaluate};
-use gma_core::strategy;
+use gma_core::strategy::{self, Goal, Params, Strategy, Traces};
 use serde::Serialize;
 
 use super::experiment::Setting;
 
 /// A delay that misses its target by less than this share of it meets it: sums in another order differ by as much.
 const ROUNDING: f64 = 1e-9;
+
+/// Traces that SBMP draws in the simulators.
+const TRACES: usize = 2048;
 
 /// What decides a placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ValueEnum)]
@@ -86,19 +89,56 @@ impl Method {
         matches!(self, Self::Solver | Self::Sbmp | Self::Copamp)
     }
 
+    const fn strategy(self) -> Option<Strategy> {
+        Some(match self {
+            Self::Solver => return None,
+            Self::Sbmp => Strategy::Sbmp,
+            Self::Copamp => Strategy::Copamp,
+            Self::Mfu => Strategy::Mfu,
+            Self::Ia => Strategy::Ia,
+            Self::Kahn => Strategy::Kahn,
+            Self::Ta => Strategy::Ta,
+        })
+    }
+
     /// Decides from nothing at the edge, as the simulators do. `seed` draws the traces of those that sample.
-    pub(super) fn run(self, problem: &Problem, setting: &Setting, _seed: u64) -> Outcome {
+    pub(super) fn run(self, problem: &Problem, setting: &Setting, seed: u64) -> Outcome {
         let void = DensePlacement::cloud_only(problem);
         let start = thread_cpu();
-        let (placement, evaluations, bound) = match self {
-            Self::Solver => (
+        let (placement, evaluations, bound) = match self.strategy() {
+            None => (
                 strategy::plan(problem, EdgeIx(0), &void, setting.target).placement,
                 0,
                 None,
             ),
+            Some(strategy) => {
+                let outcome = strategy::run(
+                    problem,
+                    EdgeIx(0),
+                    &void,
+                    strategy,
+                    &params(problem, setting, seed),
+                );
+                (outcome.placement, outcome.evaluations, None)
+            }
         };
         let spent = thread_cpu().saturating_sub(start);
         outcome(problem, &placement, setting, (evaluations, bound), spent)
+    }
+}
+
+/// The simulators': the decrease that leads from everything in the cloud to the target, at least 0.
+fn params(problem: &Problem, setting: &Setting, seed: u64) -> Params {
+    let void = evaluate(
+        problem,
+        &DensePlacement::cloud_only(problem),
+        &Shares::cloud_only(problem),
+    );
+    let void_us = void.edges.first().map_or(0.0, |edge| edge.delay.as_f64());
+    Params {
+        expanding_depth: Some(setting.depth),
+        traces: Traces::Drawn { count: TRACES, seed },
+        ..Params::new(Goal::Decrease((void_us - setting.target.as_f64()).max(0.0)))
     }
 }
 

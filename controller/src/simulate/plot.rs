@@ -272,7 +272,7 @@ impl Plot {
                 continue;
             };
             let ((px, low), (_, high)) = (at(*x, y - half), at(*x, y + half));
-            let style = look.colour.stroke_width(1);
+            let style = look.colour.mix(0.6).stroke_width(1);
             for path in [
                 [(px, low), (px, high)],
                 [(px - WHISKER, low), (px + WHISKER, low)],
@@ -339,10 +339,14 @@ fn ticks(values: impl Iterator<Item = f64>) -> Vec<f64> {
     multiples((least / step + 1e-9).floor(), (most / step - 1e-9).ceil(), step)
 }
 
-/// Powers of ten, as exponents.
+/// Powers of ten from at or below the smallest value to at or above the largest.
 fn decades(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let (least, most) = extent(values).unwrap_or((0.0, 1.0));
-    multiples(least.floor(), most.ceil().max(least.floor() + 1.0), 1.0)
+    let (least, most) = extent(values.map(f64::log10)).unwrap_or((0.0, 1.0));
+    let exponents = multiples(least.floor(), most.ceil().max(least.floor() + 1.0), 1.0);
+    exponents
+        .into_iter()
+        .map(|exponent| 10_f64.powf(exponent))
+        .collect()
 }
 
 fn multiples(first: f64, last: f64, step: f64) -> Vec<f64> {

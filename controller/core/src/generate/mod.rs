@@ -33,7 +33,7 @@ mod graph;
 
 use std::fmt;
 
-use crate::model::{Area, Call, Edge, Pin, Prices, Service, ServiceIx, Site, Spec, Standby};
+use crate::model::{Area, Call, Capacity, Edge, Pin, Prices, Service, ServiceIx, Site, Spec, Standby};
 use crate::units::{
     BitsPerSecond, Bytes, CallsPerRequest, CpuCores, CpuSeconds, Gigabytes, Micros, Money, Ratio, Rps,
 };
@@ -222,6 +222,8 @@ fn edges(recipe: &Recipe, seed: u64) -> Vec<Edge> {
                 rate: Rps::nearest(recipe.rate.as_f64() * rate),
                 user_calls: vec![(ServiceIx(0), CallsPerRequest::nearest(1.0))],
                 measured: None,
+                capacity: Capacity::default(),
+                target: None,
             }
         })
         .collect()

@@ -7,7 +7,11 @@ use crate::model::{Problem, ServiceIx};
 /// Where candidates come from, and the rounds' working memory.
 pub(super) enum Source {
     /// Traces, cut to what is near the edge.
-    Traces { traces: Distinct, cut: Distinct, reduced: Distinct },
+    Traces {
+        traces: Distinct,
+        cut: Distinct,
+        reduced: Distinct,
+    },
     /// Paths, in their order.
     Paths(Distinct),
 }
@@ -129,7 +133,11 @@ impl Round<'_> {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         let by_frequency = !self.defects.has(Defect::S3);
         order.sort_unstable_by(|&one, &two| {
-            let frequency = if by_frequency { rows.count(two).cmp(&rows.count(one)) } else { std::cmp::Ordering::Equal };
+            let frequency = if by_frequency {
+                rows.count(two).cmp(&rows.count(one))
+            } else {
+                std::cmp::Ordering::Equal
+            };
             frequency.then_with(|| rows.row(two).cmp(rows.row(one)))
         });
         let truncated = order.len() > self.max_sgs;

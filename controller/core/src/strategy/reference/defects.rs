@@ -36,7 +36,9 @@ impl Defect {
         match self {
             Self::S3 => "candidates are not ordered by frequency",
             Self::S4 => "unoffload ignores the expanding depth",
-            Self::S5 => "services that the edge does not reach are left in candidates, or cut by the wrong root",
+            Self::S5 => {
+                "services that the edge does not reach are left in candidates, or cut by the wrong root"
+            }
             Self::S6 => "leaves are removed at a loss",
             Self::S7 => "leaves are removed down to the target, not to the stop condition",
             Self::S15 => "IA can't unoffload",

@@ -75,7 +75,9 @@ pub fn run(
     let mut search = Search::new(problem, edge, start, params);
     match strategy {
         Strategy::Sbmp | Strategy::Copamp => sbmp::run(&mut search, strategy),
-        Strategy::Mfu | Strategy::Ia | Strategy::Kahn | Strategy::Ta => one_by_one::run(&mut search, strategy),
+        Strategy::Mfu | Strategy::Ia | Strategy::Kahn | Strategy::Ta => {
+            one_by_one::run(&mut search, strategy)
+        }
     }
     search.outcome()
 }

@@ -25,7 +25,9 @@ pub(super) fn run(search: &mut Search<'_>, strategy: Strategy) {
         (Strategy::Kahn, Goal::Decrease(target)) => {
             let ranks = ranks(search);
             offload(search, target, |search| {
-                largest(addable(search).map(|service| (service, -of(&ranks, service)))).into_iter().collect()
+                largest(addable(search).map(|service| (service, -of(&ranks, service))))
+                    .into_iter()
+                    .collect()
             });
         }
         (Strategy::Kahn, Goal::Increase(target)) => {
@@ -37,14 +39,18 @@ pub(super) fn run(search: &mut Search<'_>, strategy: Strategy) {
         (Strategy::Ta, Goal::Decrease(target)) => offload(search, target, |search| {
             let traffic = traffic(search, &calls);
             let traffic = addable(search).map(|service| (service, of(&traffic, service)));
-            largest(traffic.filter(|(_, bytes)| *bytes > 0.0)).into_iter().collect()
+            largest(traffic.filter(|(_, bytes)| *bytes > 0.0))
+                .into_iter()
+                .collect()
         }),
         (Strategy::Ta, Goal::Increase(target)) => unoffload(search, target, |search| {
             let traffic = traffic(search, &calls);
             largest(removable(search).map(|service| (service, -of(&traffic, service))))
         }),
         (_, Goal::Decrease(target)) => offload(search, target, |search| {
-            largest(addable(search).map(|service| (service, of(&calls, service)))).into_iter().collect()
+            largest(addable(search).map(|service| (service, of(&calls, service))))
+                .into_iter()
+                .collect()
         }),
         (_, Goal::Increase(target)) => unoffload(search, target, |search| {
             largest(removable(search).map(|service| (service, -of(&calls, service))))
@@ -85,7 +91,10 @@ fn addable<'a>(search: &'a Search<'_>) -> impl Iterator<Item = ServiceIx> + 'a {
 }
 
 fn removable<'a>(search: &'a Search<'_>) -> impl Iterator<Item = ServiceIx> + 'a {
-    search.set.iter().filter(|service| !search.pinned.contains(*service))
+    search
+        .set
+        .iter()
+        .filter(|service| !search.pinned.contains(*service))
 }
 
 fn of(values: &[f64], service: ServiceIx) -> f64 {
@@ -116,7 +125,11 @@ fn pairs(search: &Search<'_>, calls: &[f64]) -> Vec<Pair> {
     let problem = search.probe.problem;
     let mut pairs: Vec<Pair> = Vec::new();
     for (caller, _) in problem.services() {
-        for &(callee, f) in problem.calls_of(caller).iter().filter(|(callee, _)| *callee != caller) {
+        for &(callee, f) in problem
+            .calls_of(caller)
+            .iter()
+            .filter(|(callee, _)| *callee != caller)
+        {
             pairs.push(Pair {
                 one: caller.min(callee),
                 other: Some(caller.max(callee)),
@@ -124,7 +137,11 @@ fn pairs(search: &Search<'_>, calls: &[f64]) -> Vec<Pair> {
             });
         }
     }
-    let gateway = search.probe.entries().map(|(one, calls)| Pair { one, other: None, calls });
+    let gateway = search.probe.entries().map(|(one, calls)| Pair {
+        one,
+        other: None,
+        calls,
+    });
     pairs.extend(gateway);
     let key = |pair: &Pair| (pair.one, pair.other.map_or(u32::MAX, |other| other.0));
     pairs.sort_by_key(key);
@@ -143,11 +160,13 @@ fn pairs(search: &Search<'_>, calls: &[f64]) -> Vec<Pair> {
 fn best_pair(search: &Search<'_>, pairs: &[Pair]) -> Vec<ServiceIx> {
     let absent = |pair: &Pair| {
         let both = [Some(pair.one), pair.other].into_iter().flatten();
-        both.filter(|service| !search.set.contains(*service)).collect::<Vec<_>>()
+        both.filter(|service| !search.set.contains(*service))
+            .collect::<Vec<_>>()
     };
     let open = pairs.iter().map(|pair| (absent(pair), pair.calls));
     let free = |added: &[ServiceIx]| !added.iter().any(|service| search.locked.contains(*service));
-    largest(open.filter(|(added, calls)| *calls > 0.0 && !added.is_empty() && free(added))).unwrap_or_default()
+    largest(open.filter(|(added, calls)| *calls > 0.0 && !added.is_empty() && free(added)))
+        .unwrap_or_default()
 }
 
 /// The first of the edge's services that have least calls with the rest of it.
@@ -175,12 +194,20 @@ fn traffic(search: &Search<'_>, calls: &[f64]) -> Vec<f64> {
             *sum += bytes;
         }
     };
-    let size = |service| problem.service(service).map_or(0.0, |service| service.response.as_f64());
+    let size = |service| {
+        problem
+            .service(service)
+            .map_or(0.0, |service| service.response.as_f64())
+    };
     for (callee, f) in search.probe.entries() {
         add(callee, f * size(callee));
     }
     for (caller, _) in problem.services() {
-        for &(callee, f) in problem.calls_of(caller).iter().filter(|(callee, _)| *callee != caller) {
+        for &(callee, f) in problem
+            .calls_of(caller)
+            .iter()
+            .filter(|(callee, _)| *callee != caller)
+        {
             let bytes = of(calls, caller) * f * size(callee);
             if search.set.contains(callee) {
                 add(caller, bytes);
@@ -202,13 +229,18 @@ fn ranks(search: &Search<'_>) -> Vec<f64> {
         let calls = problem.calls_of(service).iter().map(|(callee, _)| *callee);
         calls.filter(move |callee| *callee != service)
     };
-    let entries: Set = Set::of(problem.services_len(), search.probe.entries().map(|(entry, _)| entry));
+    let entries: Set = Set::of(
+        problem.services_len(),
+        search.probe.entries().map(|(entry, _)| entry),
+    );
     for callee in services().flat_map(callees).chain(entries.iter()) {
         if let Some(count) = callers.get_mut(callee.position()) {
             *count += 1;
         }
     }
-    let mut order: Vec<ServiceIx> = services().filter(|service| callers.get(service.position()) == Some(&0)).collect();
+    let mut order: Vec<ServiceIx> = services()
+        .filter(|service| callers.get(service.position()) == Some(&0))
+        .collect();
     let mut freed = |callee: ServiceIx, order: &mut Vec<ServiceIx>| {
         if let Some(count) = callers.get_mut(callee.position()) {
             *count -= 1;

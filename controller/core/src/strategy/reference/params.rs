@@ -109,7 +109,14 @@ pub struct Outcome {
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Sbmp, Self::Copamp, Self::Mfu, Self::Ia, Self::Kahn, Self::Ta];
+    pub const ALL: [Self; 6] = [
+        Self::Sbmp,
+        Self::Copamp,
+        Self::Mfu,
+        Self::Ia,
+        Self::Kahn,
+        Self::Ta,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -146,7 +153,9 @@ impl FromStr for Strategy {
 impl fmt::Display for UnknownStrategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` is no strategy: give one of", self.0)?;
-        Strategy::ALL.iter().try_for_each(|strategy| write!(f, " {strategy}"))
+        Strategy::ALL
+            .iter()
+            .try_for_each(|strategy| write!(f, " {strategy}"))
     }
 }
 

@@ -8,11 +8,7 @@ const STEPS_A_PATH: usize = 16;
 
 /// Services on each simple path from the gateway, the shortest paths first, at most `limit` of them: a dense graph has
 /// more of them than anybody can wait for. Also whether there are more.
-pub(super) fn simple(
-    problem: &Problem,
-    entries: &[(ServiceIx, f64)],
-    limit: usize,
-) -> (Distinct, bool) {
+pub(super) fn simple(problem: &Problem, entries: &[(ServiceIx, f64)], limit: usize) -> (Distinct, bool) {
     let services = problem.services_len();
     let mut paths = Distinct::new(services, limit);
     let mut ends: Vec<(Set, ServiceIx)> = Vec::new();
@@ -32,7 +28,11 @@ pub(super) fn simple(
     }
     'levels: while !ends.is_empty() {
         for (set, end) in std::mem::take(&mut ends) {
-            for (callee, _) in problem.calls_of(end).iter().filter(|(callee, _)| !set.contains(*callee)) {
+            for (callee, _) in problem
+                .calls_of(end)
+                .iter()
+                .filter(|(callee, _)| !set.contains(*callee))
+            {
                 let mut longer = set.clone();
                 longer.insert(*callee);
                 if !found(longer, *callee, &mut ends) {

@@ -108,7 +108,12 @@ impl<'p> Probe<'p> {
         let result = evaluate(self.problem, &self.placement, &shares);
         let of = |service: ServiceIx| {
             let edge = result.edges.get(self.edge.position())?;
-            Some(self.problem.areas().map(|area| edge.calls.get(service, area)).sum())
+            Some(
+                self.problem
+                    .areas()
+                    .map(|area| edge.calls.get(service, area))
+                    .sum(),
+            )
         };
         let services = self.problem.services();
         services
@@ -123,7 +128,10 @@ impl<'p> Probe<'p> {
 
     /// Calls of the gateway.
     pub(super) fn entries(&self) -> impl Iterator<Item = (ServiceIx, f64)> + use<'p> {
-        let calls = self.problem.edge(self.edge).map_or(&[][..], |edge| &edge.user_calls);
+        let calls = self
+            .problem
+            .edge(self.edge)
+            .map_or(&[][..], |edge| &edge.user_calls);
         calls
             .iter()
             .map(|(service, calls)| (*service, calls.as_f64()))

@@ -31,12 +31,7 @@ impl SplitMix64 {
 /// Services that one random user request after the other reaches: each call happens with the probability of its mean
 /// calls (always from 1 on), and a service that is reached twice calls twice. After `count` requests one that reaches
 /// everything, as in the reference.
-pub(super) fn traces(
-    problem: &Problem,
-    entries: &[(ServiceIx, f64)],
-    count: usize,
-    seed: u64,
-) -> Distinct {
+pub(super) fn traces(problem: &Problem, entries: &[(ServiceIx, f64)], count: usize, seed: u64) -> Distinct {
     let services = problem.services_len();
     let mut random = SplitMix64(seed);
     let mut traces = Distinct::new(services, count + 1);
@@ -53,7 +48,9 @@ pub(super) fn traces(
                     open.push(*callee);
                 }
             }
-            let Some(next) = open.pop().filter(|_| draws < MAX_DRAWS) else { break };
+            let Some(next) = open.pop().filter(|_| draws < MAX_DRAWS) else {
+                break;
+            };
             calls = problem.calls_of(next);
         }
         traces.add(trace.words(), 1);

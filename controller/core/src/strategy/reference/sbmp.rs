@@ -33,7 +33,13 @@ struct Limits {
 pub(super) fn run(search: &mut Search<'_>, strategy: Strategy) {
     let params = search.params;
     let stop = |target: f64| params.stop_us.unwrap_or(target);
-    let keep = |stop: f64, target: f64| if params.defects.has(Defect::S7) { target } else { stop };
+    let keep = |stop: f64, target: f64| {
+        if params.defects.has(Defect::S7) {
+            target
+        } else {
+            stop
+        }
+    };
     match params.goal {
         Goal::Decrease(target) => {
             let limits = Limits {
@@ -101,7 +107,9 @@ fn add(
         };
         let candidates = source.insert(of_source).candidates(&round);
         search.truncated |= cut || candidates.truncated;
-        let Some(best) = cheapest(search, &candidates.sets) else { return };
+        let Some(best) = cheapest(search, &candidates.sets) else {
+            return;
+        };
         let mut set = set;
         set.add(best.0.words());
         search.set = set;
@@ -122,7 +130,10 @@ fn start(search: &Search<'_>, strategy: Strategy, round: &Round<'_>) -> (Source,
         Traces::Given(given) => {
             let mut traces = Distinct::new(services, given.len().min(most));
             for trace in given {
-                let known = trace.iter().copied().filter(|service| service.position() < services);
+                let known = trace
+                    .iter()
+                    .copied()
+                    .filter(|service| service.position() < services);
                 traces.add(Set::of(services, known).words(), 1);
             }
             traces
@@ -148,7 +159,10 @@ fn cheapest<'a>(search: &mut Search<'_>, candidates: &'a [Set]) -> Option<(&'a S
         }
         gained |= gain_s > 0.0;
         let price = price(value.more_than(search.now), gain_s);
-        if best.as_ref().is_none_or(|(.., least)| least - price > SAME * least.abs().max(price.abs())) {
+        if best
+            .as_ref()
+            .is_none_or(|(.., least)| least - price > SAME * least.abs().max(price.abs()))
+        {
             best = Some((added, value, price));
         }
     }
@@ -166,7 +180,11 @@ fn price(more: f64, gain_s: f64) -> f64 {
 
 /// Takes leaves away, the one that saves most for its delay first, while more than `keep_us` is gained.
 fn remove(search: &mut Search<'_>, from: Value, keep_us: f64) {
-    let least = if search.params.defects.has(Defect::S6) { SOME_LOSS } else { NO_LOSS };
+    let least = if search.params.defects.has(Defect::S6) {
+        SOME_LOSS
+    } else {
+        NO_LOSS
+    };
     loop {
         let mut best: Option<(Set, Value, f64)> = None;
         let leaves: Vec<ServiceIx> = leaves(search.probe.problem, &search.set)

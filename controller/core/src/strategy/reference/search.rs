@@ -25,7 +25,12 @@ pub(super) struct Search<'p> {
 // === impl Search ===
 
 impl<'p> Search<'p> {
-    pub(super) fn new(problem: &'p Problem, edge: EdgeIx, start: &DensePlacement, params: &'p Params) -> Self {
+    pub(super) fn new(
+        problem: &'p Problem,
+        edge: EdgeIx,
+        start: &DensePlacement,
+        params: &'p Params,
+    ) -> Self {
         let mut probe = Probe::new(problem, edge, start, params.evaluations);
         let start = probe.present().clone();
         let before = probe.value(start.words());

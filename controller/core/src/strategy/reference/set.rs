@@ -164,7 +164,9 @@ impl Distinct {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u64], u32)> {
-        self.rows.chunks_exact(self.words).zip(self.counts.iter().copied())
+        self.rows
+            .chunks_exact(self.words)
+            .zip(self.counts.iter().copied())
     }
 
     /// Adds a set `times` times.
@@ -210,9 +212,9 @@ impl Distinct {
 #[expect(clippy::cast_possible_truncation, reason = "a hash: any of its bits will do")]
 fn hash(set: &[u64]) -> usize {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let folded = set
-        .iter()
-        .fold(0_u64, |hash, word| (hash.rotate_left(23) ^ word).wrapping_mul(ODD));
+    let folded = set.iter().fold(0_u64, |hash, word| {
+        (hash.rotate_left(23) ^ word).wrapping_mul(ODD)
+    });
     (folded ^ (folded >> 29)) as usize
 }
 
