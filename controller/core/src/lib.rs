@@ -13,5 +13,6 @@ pub mod measured;
 pub mod model;
 pub mod routing;
 pub mod snapshot;
+pub mod solver;
 pub mod strategy;
 pub mod units;

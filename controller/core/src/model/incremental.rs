@@ -10,6 +10,8 @@
 //! followed through j's descendants only, each recomputed from its callers: a path of changes leaves no trace in them.
 //! Where a service waits for less than all of its calls, the delay is the recursion over the edge's instances.
 
+use std::sync::Arc;
+
 use super::cost::of_site;
 use super::evaluate::{LONGEST_US, byte_us, evaluate};
 use super::ix::{AreaIx, EdgeIx, ServiceIx};
@@ -19,6 +21,7 @@ use super::placement::DensePlacement;
 use super::problem::Problem;
 use super::shares::Shares;
 use super::spec::Capacity;
+use crate::units::BitsPerSecond;
 
 /// Changes after which the sums are made anew, so that rounding can't add up.
 const RESUM: u32 = 4096;
@@ -36,7 +39,7 @@ const RESUM: u32 = 4096;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Incremental<'p> {
-    layout: Layout<'p>,
+    layout: Arc<Layout<'p>>,
     edges: Vec<State>,
     cloud_replicas: Vec<u32>,
     cloud_cost: f64,
@@ -117,7 +120,7 @@ impl<'p> Incremental<'p> {
             cloud_replicas: vec![0; count],
             cloud_cost: 0.0,
             changes: 0,
-            layout,
+            layout: Arc::new(layout),
         };
         for (edge, _) in problem.edges() {
             for (service, _) in problem.services() {
@@ -138,8 +141,8 @@ impl<'p> Incremental<'p> {
         self.layout.problem
     }
 
-    pub(crate) fn layout(&self) -> &Layout<'p> {
-        &self.layout
+    pub(crate) fn layout(&self) -> Arc<Layout<'p>> {
+        Arc::clone(&self.layout)
     }
 
     /// Whether a service has an instance at an edge.
@@ -199,7 +202,7 @@ impl<'p> Incremental<'p> {
 
     /// The model's mean user delay, µs.
     pub fn delay_us(&mut self, edge: EdgeIx) -> f64 {
-        let (layout, rows) = (&self.layout, &self.layout.edges[edge.position()]);
+        let (layout, rows) = (&*self.layout, &self.layout.edges[edge.position()]);
         let state = &mut self.edges[edge.position()];
         let byte_us = byte_us(state.traffic_bps(rows), rows.bandwidth);
         let delay = match &layout.serial {
@@ -217,14 +220,26 @@ impl<'p> Incremental<'p> {
 
     /// Total cost, an hour.
     pub fn cost(&self) -> f64 {
-        let edges = self.edges.iter().zip(&self.layout.edges).map(|(state, rows)| {
-            let traffic = state.traffic_bps(rows);
-            let used = rows
-                .bandwidth
-                .map_or(traffic, |bandwidth| traffic.min(bandwidth.as_f64()));
-            state.sums.cost + rows.bps_price * used
-        });
+        let edges = self.layout.problem.edges().map(|(edge, _)| self.edge_cost(edge));
         self.cloud_cost + edges.sum::<f64>()
+    }
+
+    /// An edge's replicas and its traffic, an hour.
+    pub(crate) fn edge_cost(&self, edge: EdgeIx) -> f64 {
+        let (state, rows) = (&self.edges[edge.position()], &self.layout.edges[edge.position()]);
+        let traffic = state.traffic_bps(rows);
+        let bandwidth = rows.bandwidth.map(BitsPerSecond::as_f64);
+        state.sums.cost + rows.bps_price * bandwidth.map_or(traffic, |bandwidth| traffic.min(bandwidth))
+    }
+
+    /// Requests a second of a service that no instance at these edges serves.
+    pub(crate) fn rate_elsewhere(&self, service: ServiceIx, edges: &[EdgeIx]) -> f64 {
+        let here = |edge: &EdgeIx| {
+            let rate = self.layout.edges[edge.position()].rate;
+            rate * self.edges[edge.position()].calls[service.position()]
+        };
+        let rest = (0..self.edges.len()).map(EdgeIx::at).filter(|edge| !edges.contains(edge));
+        (self.layout.rate[service.position()] - rest.map(|edge| here(&edge)).sum::<f64>()).max(0.0)
     }
 
     /// Whether every edge has room for its replicas.

@@ -1,5 +1,6 @@
 //! A problem laid out for repeated evaluation: flat rows, callers before callees, everything constant computed once.
 
+use super::calls::calls_per_user_request;
 use super::cost;
 use super::delay::{Times, serial};
 use super::ix::{AreaIx, EdgeIx, ServiceIx};
@@ -28,6 +29,7 @@ pub(crate) struct Layout<'p> {
     pub(crate) serial: Option<Vec<f64>>,
     /// Requests a second of all users that reach a service, wherever it runs.
     pub(crate) rate: Vec<f64>,
+    calls: Vec<Vec<f64>>,
     pub(crate) cpu_per_request: Vec<f64>,
     pub(crate) cloud: Vec<Replica>,
     pub(crate) edges: Vec<EdgeRows>,
@@ -151,6 +153,7 @@ impl<'p> Layout<'p> {
             cycle_of,
             serial: serial.iter().any(|s| *s < 1.0).then_some(serial),
             rate: Vec::new(),
+            calls: Vec::new(),
             cpu_per_request: problem
                 .services()
                 .map(|(_, service)| service.cpu_per_request.as_f64())
@@ -172,7 +175,7 @@ impl<'p> Layout<'p> {
             .edges()
             .map(|(edge, _)| EdgeRows::new(problem, edge, &cloud_us))
             .collect();
-        this.rate = this.total_rates();
+        this.count_calls();
         this
     }
 
@@ -182,18 +185,27 @@ impl<'p> Layout<'p> {
         self.cycles.get(at as usize).map(Vec::as_slice)
     }
 
-    /// Σ_e λ_e·N_j, from the cloud's point of view: nothing at any edge.
-    fn total_rates(&self) -> Vec<f64> {
+    /// Calls per user request of an edge that reach a service, wherever it runs.
+    pub(crate) fn calls(&self, edge: EdgeIx, service: ServiceIx) -> f64 {
+        let row = self.calls.get(edge.position());
+        row.and_then(|row| row.get(service.position()).copied()).unwrap_or_default()
+    }
+
+    fn count_calls(&mut self) {
         let problem = self.problem;
         let cloud = Shares::cloud_only(problem);
-        let mut rates = vec![0.0; problem.services_len()];
+        self.rate = vec![0.0; problem.services_len()];
         for (edge, value) in problem.edges() {
-            let calls = super::calls::calls_per_user_request(problem, edge, value, &cloud);
-            for (rate, (service, _)) in rates.iter_mut().zip(problem.services()) {
-                *rate += value.rate.as_f64() * calls.get(service, AreaIx::Cloud);
+            let calls = calls_per_user_request(problem, edge, value, &cloud);
+            let calls: Vec<f64> = problem
+                .services()
+                .map(|(service, _)| calls.get(service, AreaIx::Cloud))
+                .collect();
+            for (rate, calls) in self.rate.iter_mut().zip(&calls) {
+                *rate += value.rate.as_f64() * calls;
             }
+            self.calls.push(calls);
         }
-        rates
     }
 }
 

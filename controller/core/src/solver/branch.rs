@@ -1,0 +1,273 @@
+//! Branch and bound over the relaxation of [`super::relaxed`], best bound first.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::Origin;
+use super::bits::Bits;
+use super::dual::{Bounded, bound};
+use super::relaxed::{Fix, Relaxed};
+use super::search::{SAME, Search};
+use crate::model::{Pin, ServiceIx};
+
+/// Open nodes at most: some 100 bytes each, an edge.
+const MAX_NODES: usize = 100_000;
+
+/// Decisions that were taken, and what is known under them.
+#[derive(Debug)]
+struct Node {
+    parent: Option<usize>,
+    /// Edge of the search, service, there or not.
+    decided: Option<(usize, ServiceIx, Fix)>,
+    /// By edge of the search.
+    edges: Vec<Known>,
+    /// What to decide next.
+    next: Option<(usize, ServiceIx)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    cost: f64,
+    price: f64,
+    bytes: f64,
+}
+
+/// An order of `f64`s that are not NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cost(f64);
+
+impl Eq for Cost {}
+
+impl PartialOrd for Cost {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Cost {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// What the tree ended with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    /// No placement within the limits costs less; infinite where there is none.
+    pub(super) cost: f64,
+    /// Nothing is left open: `cost` is the optimum's, or that of no placement.
+    pub(super) closed: bool,
+}
+
+pub(super) struct Tree<'s, 'p> {
+    search: &'s mut Search<'p>,
+    relaxed: Vec<Relaxed<'p>>,
+    /// Cost that no decision changes.
+    constant: f64,
+    nodes: Vec<Node>,
+    open: BinaryHeap<Reverse<(Cost, usize)>>,
+    until: u64,
+}
+
+// === impl Tree ===
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "nodes, edges and services are numbers of vectors that only grow"
+)]
+impl<'s, 'p> Tree<'s, 'p> {
+    /// `work`: choices that the tree may make.
+    pub(super) fn new(search: &'s mut Search<'p>, work: u64) -> Self {
+        let layout = search.now.layout();
+        let joint = search.edges.len() > 1;
+        let elsewhere: Vec<f64> = search
+            .problem
+            .services()
+            .map(|(service, _)| search.now.rate_elsewhere(service, &search.edges))
+            .collect();
+        let mut relaxed: Vec<Relaxed<'p>> = search
+            .edges
+            .iter()
+            .map(|edge| Relaxed::new(layout.clone(), *edge, elsewhere.clone(), joint))
+            .collect();
+        for (relaxed, set) in relaxed.iter_mut().zip(&search.best.sets) {
+            relaxed.weigh(set);
+        }
+        let others = search.problem.edges().map(|(edge, _)| edge);
+        let others = others.filter(|edge| !search.edges.contains(edge));
+        let constant = others.map(|edge| search.now.edge_cost(edge)).sum::<f64>()
+            + relaxed.first().map_or(0.0, Relaxed::cloud_cost);
+        let until = search.spent.saturating_add(work).min(search.budget);
+        Self {
+            search,
+            relaxed,
+            constant,
+            nodes: Vec::new(),
+            open: BinaryHeap::new(),
+            until,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Ended {
+        let root = Node {
+            parent: None,
+            decided: None,
+            edges: Vec::new(),
+            next: None,
+        };
+        self.push(root);
+        while let Some(Reverse((Cost(cost), at))) = self.open.pop() {
+            if cost >= self.enough() {
+                return Ended { cost, closed: true };
+            }
+            if self.search.spent >= self.until || self.nodes.len() >= MAX_NODES {
+                return Ended { cost, closed: false };
+            }
+            let Some((edge, service)) = self.nodes[at].next else {
+                return Ended { cost, closed: false };
+            };
+            for fix in [Fix::In, Fix::Out] {
+                let node = Node {
+                    parent: Some(at),
+                    decided: Some((edge, service, fix)),
+                    edges: self.nodes[at].edges.clone(),
+                    next: None,
+                };
+                self.push(node);
+            }
+        }
+        let best = &self.search.best;
+        let cost = if best.meets() { best.cost } else { f64::INFINITY };
+        Ended { cost, closed: true }
+    }
+
+    /// A node that costs so much can't lead to anything better.
+    fn enough(&self) -> f64 {
+        let best = &self.search.best;
+        if best.meets() { best.cost - SAME * best.cost.abs() } else { f64::INFINITY }
+    }
+
+    fn fixes(&self, at: usize) -> Vec<Fix> {
+        let pinned = |pin| match pin {
+            Pin::Free => Fix::Free,
+            Pin::Cloud => Fix::Out,
+            Pin::Edge => Fix::In,
+        };
+        let _ = at;
+        self.search.problem.services().map(|(_, service)| pinned(service.pin)).collect()
+    }
+
+    /// Bounds a node and opens it where it may lead to something better.
+    fn push(&mut self, mut node: Node) {
+        let changed = node.decided.map(|(edge, ..)| edge);
+        let mut offers: Vec<Option<Bits>> = vec![None; self.relaxed.len()];
+        let mut widest: Option<(f64, usize, ServiceIx)> = None;
+        for edge in 0..self.relaxed.len() {
+            if changed.is_some_and(|changed| changed != edge) {
+                continue;
+            }
+            let mut fixed = self.fixes(edge);
+            let mut step = node.decided.map(|decided| (decided, node.parent));
+            while let Some(((of, service, fix), parent)) = step {
+                if of == edge {
+                    fixed[service.position()] = fix;
+                }
+                step = parent.and_then(|parent| {
+                    let above = &self.nodes[parent];
+                    Some((above.decided?, above.parent))
+                });
+            }
+            self.relaxed[edge].fixed = fixed;
+            let start = node.edges.get(edge).map_or((0.0, 0.0), |known| (known.price, known.bytes));
+            let others: f64 = node
+                .edges
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != edge)
+                .map(|(_, known)| known.cost)
+                .sum();
+            let enough = self.enough() - self.constant - others;
+            let found = bound(&mut self.relaxed[edge], self.search.limits_us[edge], start, enough);
+            self.search.spent += found.spent;
+            if found.cost == f64::INFINITY {
+                return;
+            }
+            if let Some((width, service)) = self.widest(edge, &found)
+                && widest.as_ref().is_none_or(|(known, ..)| width > *known)
+            {
+                widest = Some((width, edge, service));
+            }
+            let known = Known {
+                cost: found.cost.max(node.edges.get(edge).map_or(f64::NEG_INFINITY, |known| known.cost)),
+                price: found.price,
+                bytes: found.bytes,
+            };
+            match node.edges.get_mut(edge) {
+                Some(cell) => *cell = known,
+                None => node.edges.push(known),
+            }
+            offers[edge] = found.keeps;
+        }
+        self.offer(&offers);
+        let cost = self.constant + node.edges.iter().map(|known| known.cost).sum::<f64>();
+        if cost >= self.enough() {
+            return;
+        }
+        node.next = widest.map(|(_, edge, service)| (edge, service)).or_else(|| self.undecided(&node));
+        self.open.push(Reverse((Cost(cost), self.nodes.len())));
+        self.nodes.push(node);
+    }
+
+    /// Tries the placement that a bound came with, and what is left of it without what it doesn't need.
+    fn offer(&mut self, offers: &[Option<Bits>]) {
+        let sets: Vec<Bits> = offers
+            .iter()
+            .zip(&self.search.best.sets)
+            .map(|(offer, best)| offer.clone().unwrap_or_else(|| best.clone()))
+            .collect();
+        self.search.go_to(&sets);
+        let candidate = self.search.stand(Origin::Relaxation);
+        if candidate.compare(&self.search.best).is_lt() {
+            let candidate = self.search.prune(candidate);
+            self.search.keep(candidate);
+        }
+    }
+
+    /// The service in which the two choices at the best price differ and that most calls reach.
+    fn widest(&self, edge: usize, found: &Bounded) -> Option<(f64, ServiceIx)> {
+        let differing = match (&found.keeps, &found.breaks) {
+            (Some(keeps), Some(breaks)) => keeps.differing(breaks),
+            _ => return None,
+        };
+        let at = self.search.edges[edge];
+        let layout = self.search.now.layout();
+        let free = differing.iter().filter(|j| self.relaxed[edge].fixed[*j] == Fix::Free);
+        free.map(ServiceIx::at)
+            .map(|service| (layout.calls(at, service), service))
+            .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))
+    }
+
+    /// Any service that is not decided: the choices agree, yet the bound is below the placement's cost.
+    fn undecided(&self, node: &Node) -> Option<(usize, ServiceIx)> {
+        let layout = self.search.now.layout();
+        let mut best: Option<(f64, usize, ServiceIx)> = None;
+        for edge in 0..self.relaxed.len() {
+            let mut decided: Vec<ServiceIx> = Vec::new();
+            let mut step = node.decided.map(|decided| (decided, node.parent));
+            while let Some(((of, service, _), parent)) = step {
+                if of == edge {
+                    decided.push(service);
+                }
+                step = parent.and_then(|parent| Some((self.nodes[parent].decided?, self.nodes[parent].parent)));
+            }
+            for (service, value) in self.search.problem.services() {
+                let calls = layout.calls(self.search.edges[edge], service);
+                let free = value.pin == Pin::Free && calls > 0.0 && !decided.contains(&service);
+                if free && best.as_ref().is_none_or(|(known, ..)| calls > *known) {
+                    best = Some((calls, edge, service));
+                }
+            }
+        }
+        best.map(|(_, edge, service)| (edge, service))
+    }
+}

@@ -1,0 +1,214 @@
+//! Candidates: evaluated, compared, collected.
+
+use std::cmp::Ordering;
+
+use super::Origin;
+use super::bits::Bits;
+use crate::model::{DensePlacement, EdgeIx, Incremental, Pin, Problem, ServiceIx};
+
+/// Costs and delays nearer than this part of them are one: rounding may order them either way.
+pub(super) const SAME: f64 = 1e-9;
+
+/// A placement at the edges that are being decided, evaluated.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    /// By edge of the search.
+    pub(super) sets: Vec<Bits>,
+    pub(super) delays_us: Vec<f64>,
+    pub(super) cost: f64,
+    /// Delay above the limits, µs, all edges together; infinite where an edge lacks the room.
+    pub(super) excess_us: f64,
+    /// Instances that it adds or removes.
+    pub(super) moves: usize,
+    pub(super) origin: Origin,
+}
+
+/// What is wanted and what is known.
+pub(super) struct Search<'p> {
+    pub(super) problem: &'p Problem,
+    pub(super) now: Incremental<'p>,
+    /// The edges that are being decided, and the highest delay of each by the model; none: any.
+    pub(super) edges: Vec<EdgeIx>,
+    pub(super) limits_us: Vec<Option<f64>>,
+    /// What runs there.
+    pub(super) present: Vec<Bits>,
+    pub(super) best: Candidate,
+    pub(super) second: Option<Candidate>,
+    pub(super) spent: u64,
+    pub(super) budget: u64,
+}
+
+// === impl Candidate ===
+
+impl Candidate {
+    pub(super) fn meets(&self) -> bool {
+        self.excess_us <= 0.0
+    }
+
+    /// Nearer to the limits, then cheaper, then fewer changes, then fewer instances, then by number: no tie is left to
+    /// chance.
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        near(self.excess_us, other.excess_us)
+            .then_with(|| near(self.cost, other.cost))
+            .then_with(|| self.moves.cmp(&other.moves))
+            .then_with(|| self.size().cmp(&other.size()))
+            .then_with(|| self.sets.cmp(&other.sets))
+    }
+
+    fn size(&self) -> usize {
+        self.sets.iter().map(Bits::len).sum()
+    }
+}
+
+/// [`f64::total_cmp`] with [`SAME`].
+pub(super) fn near(one: f64, other: f64) -> Ordering {
+    if one == other || (one - other).abs() <= SAME * one.abs().max(other.abs()) {
+        Ordering::Equal
+    } else {
+        one.total_cmp(&other)
+    }
+}
+
+// === impl Search ===
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the vectors have an entry for each edge of the search, and `at` is one of them"
+)]
+impl<'p> Search<'p> {
+    pub(super) fn new(
+        problem: &'p Problem,
+        current: &DensePlacement,
+        edges: Vec<EdgeIx>,
+        limits_us: Vec<Option<f64>>,
+        budget: u64,
+    ) -> Self {
+        let now = Incremental::new(problem, current);
+        let present: Vec<Bits> = edges
+            .iter()
+            .map(|edge| {
+                let mut set = Bits::new(problem.services_len());
+                problem
+                    .services()
+                    .for_each(|(service, _)| set.set(service.position(), current.contains(*edge, service)));
+                set
+            })
+            .collect();
+        let nothing = Candidate {
+            sets: present.clone(),
+            delays_us: Vec::new(),
+            cost: 0.0,
+            excess_us: f64::INFINITY,
+            moves: 0,
+            origin: Origin::Staying,
+        };
+        let mut this = Self {
+            problem,
+            now,
+            edges,
+            limits_us,
+            present,
+            best: nothing,
+            second: None,
+            spent: 0,
+            budget,
+        };
+        this.best = this.stand(Origin::Staying);
+        this
+    }
+
+    pub(super) fn exhausted(&self) -> bool {
+        self.spent >= self.budget
+    }
+
+    /// What stands in `now`.
+    pub(super) fn stand(&mut self, origin: Origin) -> Candidate {
+        self.spent += 1;
+        let delays_us: Vec<f64> = self.edges.iter().map(|edge| self.now.delay_us(*edge)).collect();
+        let excess_us = if self.now.fits() {
+            delays_us.iter().zip(&self.limits_us).map(|(delay, limit)| above(*delay, *limit)).sum()
+        } else {
+            f64::INFINITY
+        };
+        let sets = self.sets();
+        let moves = sets.iter().zip(&self.present).map(|(one, other)| one.differing(other).len()).sum();
+        Candidate {
+            sets,
+            delays_us,
+            cost: self.now.cost(),
+            excess_us,
+            moves,
+            origin,
+        }
+    }
+
+    fn sets(&self) -> Vec<Bits> {
+        let set = |edge: &EdgeIx| {
+            let mut set = Bits::new(self.problem.services_len());
+            for (service, _) in self.problem.services() {
+                if self.now.contains(*edge, service) {
+                    set.set(service.position(), true);
+                }
+            }
+            set
+        };
+        self.edges.iter().map(set).collect()
+    }
+
+    /// Makes `now` so, what is pinned apart.
+    pub(super) fn go(&mut self, at: usize, set: &Bits) {
+        let edge = self.edges[at];
+        let differs = |(service, _): &(ServiceIx, _)| {
+            self.may_move(*service) && set.contains(service.position()) != self.now.contains(edge, *service)
+        };
+        let flips: Vec<ServiceIx> = self.problem.services().filter(differs).map(|(service, _)| service).collect();
+        self.now.flip_all(edge, &flips);
+    }
+
+    pub(super) fn go_to(&mut self, sets: &[Bits]) {
+        for (at, set) in sets.iter().enumerate() {
+            self.go(at, set);
+        }
+    }
+
+    /// Evaluates a placement and keeps it where it is better than what is known.
+    pub(super) fn offer(&mut self, sets: &[Bits], origin: Origin) {
+        self.go_to(sets);
+        let candidate = self.stand(origin);
+        self.keep(candidate);
+    }
+
+    pub(super) fn keep(&mut self, candidate: Candidate) {
+        let loser = if candidate.compare(&self.best).is_lt() {
+            std::mem::replace(&mut self.best, candidate)
+        } else {
+            candidate
+        };
+        let better = self.second.as_ref().is_none_or(|second| loser.compare(second).is_lt());
+        if loser.sets != self.best.sets && better {
+            self.second = Some(loser);
+        }
+    }
+
+    pub(super) fn may_move(&self, service: ServiceIx) -> bool {
+        self.problem.service(service).is_some_and(|service| service.pin == Pin::Free)
+    }
+
+    /// Delay above the limits of all edges but one.
+    pub(super) fn excess_elsewhere(&self, candidate: &Candidate, at: usize) -> f64 {
+        let each = candidate.delays_us.iter().zip(&self.limits_us).enumerate();
+        each.filter(|(edge, _)| *edge != at).map(|(_, (delay, limit))| above(*delay, *limit)).sum()
+    }
+
+    /// Delay of an edge above its limit.
+    pub(super) fn excess(&self, at: usize, delay_us: f64) -> f64 {
+        above(delay_us, self.limits_us[at])
+    }
+}
+
+fn above(delay_us: f64, limit_us: Option<f64>) -> f64 {
+    limit_us.map_or(0.0, |limit| {
+        let over = delay_us - limit;
+        if over <= SAME * limit.max(1.0) { 0.0 } else { over }
+    })
+}
