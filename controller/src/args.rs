@@ -27,6 +27,29 @@ pub enum Command {
     Run(RunArgs),
     /// Compare strategies and the solver on random applications.
     Simulate(SimulateArgs),
+    /// Compare the model, the strategies and the solver with recorded cases of the reference.
+    Verify(VerifyArgs),
+}
+
+/// Arguments of `gma verify`.
+#[derive(Debug, ClapArgs)]
+pub struct VerifyArgs {
+    /// Recorded cases, or folders of them.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Format of the result.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
+}
+
+/// Format of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// Text, a line a result.
+    Table,
+    /// JSON.
+    Json,
 }
 
 /// Arguments of `gma run`.
@@ -182,10 +205,10 @@ mod tests {
     use super::*;
 
     fn run_args(args: &[&str]) -> RunArgs {
-        match Args::parse_from([&["gma", "run", "--local"], args].concat()).command {
-            Command::Run(run) => run,
-            other => panic!("{other:?}"),
-        }
+        let Command::Run(run) = Args::parse_from([&["gma", "run", "--local"], args].concat()).command else {
+            panic!("no `run`");
+        };
+        run
     }
 
     #[test]

@@ -22,3 +22,4 @@ pub mod run;
 pub mod shared;
 pub mod simulate;
 pub mod usage;
+pub mod verify;

@@ -7,7 +7,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let args = gma::args::Args::parse();
     match gma::run::main(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("gma: {error:#}");
             ExitCode::FAILURE

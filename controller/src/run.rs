@@ -3,6 +3,7 @@
 use std::future::IntoFuture as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::http;
 use crate::platform::local::LocalPlatform;
 use crate::shared::Shared;
 use crate::simulate;
+use crate::verify;
 
 /// Requests that are open at the end have this long to finish.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -28,14 +30,15 @@ const DRAIN: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What failed, where, and what to do.
-pub fn main(args: Args) -> anyhow::Result<()> {
+pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Run(run_args) => controller(run_args),
-        Command::Simulate(simulate_args) => simulate::main(&simulate_args),
+        Command::Run(args) => run_to_end(args).map(|()| ExitCode::SUCCESS),
+        Command::Simulate(args) => simulate::main(&args).map(|()| ExitCode::SUCCESS),
+        Command::Verify(args) => verify::main(&args),
     }
 }
 
-fn controller(run_args: RunArgs) -> anyhow::Result<()> {
+fn run_to_end(run_args: RunArgs) -> anyhow::Result<()> {
     init_log(&run_args.log)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

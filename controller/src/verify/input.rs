@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gma_core::units::{Micros, UnitError};
+use gma_core::units::{CpuCores, Micros, UnitError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -13,6 +13,9 @@ use super::error::VerifyError;
 const MAX_BYTES: u64 = 64 << 20;
 /// Folders within folders: recorded data has two levels, and a link may lead back up.
 const MAX_DEPTH: usize = 8;
+
+/// Part of a service's use that may be a residue.
+const RESIDUE: f64 = 1e-9;
 
 /// Seconds in a file, microseconds here.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -44,7 +47,10 @@ impl TryFrom<f64> for Seconds {
 
 impl<'a> Text<'a> {
     pub(super) fn read(path: &'a Path) -> Result<Self, VerifyError> {
-        let failed = |source| VerifyError::Read { path: path.to_owned(), source };
+        let failed = |source| VerifyError::Read {
+            path: path.to_owned(),
+            source,
+        };
         if fs::metadata(path).map_err(failed)?.len() > MAX_BYTES {
             return Err(VerifyError::TooLarge {
                 path: path.to_owned(),
@@ -55,7 +61,6 @@ impl<'a> Text<'a> {
         Ok(Self { path, bytes })
     }
 
-    #[cfg(test)]
     pub(super) const fn of(path: &'a Path, bytes: Vec<u8>) -> Self {
         Self { path, bytes }
     }
@@ -87,7 +92,29 @@ impl<'a> Text<'a> {
             return Ok(());
         }
         let found = vector.len();
-        Err(self.wrong(field, format!("a list of {length} for n_services, not of {found}")))
+        Err(self.wrong(
+            field,
+            format!("a list of {length} for n_services, not of {found}"),
+        ))
+    }
+
+    /// Use of the cloud's instances, then of the edge's. None is no number: nobody calls. A residue of the reference's
+    /// elimination may be negative; then it is none of the service's use.
+    pub(super) fn used(
+        &self,
+        field: &str,
+        used: &[Option<f64>],
+        services: usize,
+    ) -> Result<Vec<CpuCores>, VerifyError> {
+        self.of_length(field, used, 2 * services)?;
+        let number = |at: usize| used.get(at).copied().flatten().unwrap_or_default();
+        let one = |at: usize| {
+            let (here, there) = (number(at), number((at + services) % used.len().max(1)));
+            let residue = here < 0.0 && -here <= RESIDUE * there;
+            CpuCores::try_new(if residue { 0.0 } else { here })
+                .map_err(|error| self.wrong(format!("{field}[{at}]"), format!("a use: {error}")))
+        };
+        (0..used.len()).map(one).collect()
     }
 
     /// A vector of 0 and 1, one for each service; the gateway's is `gateway` where that is given.
@@ -103,9 +130,10 @@ impl<'a> Text<'a> {
             return Err(self.wrong(format!("{field}[{at}]"), "0 or 1"));
         }
         match gateway {
-            Some(bit) if bits.last() != Some(&bit) => {
-                Err(self.wrong(format!("{field}[{}]", services.saturating_sub(1)), format!("{bit}: it is the users' gateway")))
-            }
+            Some(bit) if bits.last() != Some(&bit) => Err(self.wrong(
+                format!("{field}[{}]", services.saturating_sub(1)),
+                format!("{bit}: it is the users' gateway"),
+            )),
             _ => Ok(()),
         }
     }
@@ -119,14 +147,19 @@ pub(super) fn files(argument: &Path) -> Result<Vec<PathBuf>, VerifyError> {
     let mut files = Vec::new();
     collect(argument, 0, &mut files)?;
     if files.is_empty() {
-        return Err(VerifyError::Nothing { path: argument.to_owned() });
+        return Err(VerifyError::Nothing {
+            path: argument.to_owned(),
+        });
     }
     files.sort();
     Ok(files)
 }
 
 fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), VerifyError> {
-    let failed = |source| VerifyError::Read { path: folder.to_owned(), source };
+    let failed = |source| VerifyError::Read {
+        path: folder.to_owned(),
+        source,
+    };
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         if path.is_dir() {

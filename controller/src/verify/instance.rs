@@ -1,8 +1,8 @@
 //! A recorded application, as our problem.
 
 use gma_core::model::{
-    Area, AreaIx, Call, DensePlacement, Edge, EdgeIx, Evaluation, Pin, Prices, Problem, Service, ServiceIx, Shares,
-    Site, Spec, Standby, evaluate,
+    Area, AreaIx, Call, Capacity, DensePlacement, Edge, EdgeIx, Evaluation, Pin, Prices, Problem, Service,
+    ServiceIx, Shares, Site, Spec, Standby, evaluate,
 };
 use gma_core::units::{
     BitsPerSecond, Bytes, CallsPerRequest, CpuCores, CpuSeconds, Gigabytes, Micros, Money, Ratio, Rps,
@@ -76,7 +76,10 @@ impl Instance {
         for (at, (caller, callee, _)) in self.fm_edges.iter().enumerate() {
             let known = (*caller as usize) < count && (*callee as usize) < count - 1;
             if !known {
-                let must = format!("a call from one of {count} services to one of the first {}", count - 1);
+                let must = format!(
+                    "a call from one of {count} services to one of the first {}",
+                    count - 1
+                );
                 return Err(text.wrong(format!("fm_edges[{at}]"), must));
             }
         }
@@ -84,16 +87,19 @@ impl Instance {
             calls: vec![0.0; count],
             instance: self,
         };
-        let problem = application
-            .problem(&[], &Repeated::default())
-            .map_err(|source| VerifyError::Problem {
-                path: text.path.to_owned(),
-                source,
-            })?;
+        let problem =
+            application
+                .problem(&[], &Repeated::default())
+                .map_err(|source| VerifyError::Problem {
+                    path: text.path.to_owned(),
+                    source,
+                })?;
         let nothing = DensePlacement::cloud_only(&problem);
         let result = evaluate(&problem, &nothing, &Shares::cloud_only(&problem));
         if let Some(edge) = result.edges.first() {
-            let calls = problem.services().map(|(service, _)| edge.calls.get(service, AreaIx::Cloud));
+            let calls = problem
+                .services()
+                .map(|(service, _)| edge.calls.get(service, AreaIx::Cloud));
             application.calls = calls.collect();
         }
         Ok(application)
@@ -109,13 +115,17 @@ impl Application {
     }
 
     /// Application services.
-    pub(super) fn services(&self) -> impl Iterator<Item = usize> + use<> {
+    pub(super) fn services(&self) -> std::ops::Range<usize> {
         0..self.gateway()
     }
 
     /// Our problem where this much is used by the instances together. The gateway is a service that nobody calls, since
     /// the reference charges the cloud for it.
-    pub(super) fn problem(&self, used: &[CpuCores], repeated: &Repeated) -> Result<Problem, gma_core::model::ProblemError> {
+    pub(super) fn problem(
+        &self,
+        used: &[CpuCores],
+        repeated: &Repeated,
+    ) -> Result<Problem, gma_core::model::ProblemError> {
         Problem::try_new(self.spec(used, repeated))
     }
 
@@ -149,8 +159,12 @@ impl Application {
                     .map(|(_, callee, calls)| (ServiceIx(*callee), *calls))
                     .collect(),
                 measured: None,
+                capacity: Capacity::default(),
+                target: None,
             }],
-            services: (0..instance.n_services).map(|at| self.service(at, used, repeated)).collect(),
+            services: (0..instance.n_services)
+                .map(|at| self.service(at, used, repeated))
+                .collect(),
             calls: instance
                 .fm_edges
                 .iter()
@@ -189,7 +203,11 @@ impl Application {
             overlap: Ratio::nearest(1.0),
             hop_local: Micros::ZERO,
             hop_remote: Micros::ZERO,
-            cpu_per_request: if rate > 0.0 && !gateway { CpuSeconds::nearest(cores / rate) } else { CpuSeconds::ZERO },
+            cpu_per_request: if rate > 0.0 && !gateway {
+                CpuSeconds::nearest(cores / rate)
+            } else {
+                CpuSeconds::ZERO
+            },
             pin: if gateway { Pin::Cloud } else { Pin::Free },
             // The reference: at least one in the cloud, none at the edge.
             sites: vec![site(at, u32::from(!lost)), site(count + at, 0)],

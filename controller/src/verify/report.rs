@@ -40,21 +40,28 @@ pub enum Verdict {
     DiffersOnPurpose {
         /// The defects.
         defects: Vec<Rule>,
+        /// Where, without them.
+        #[serde(flatten)]
+        difference: Difference,
     },
     /// Ours is another one.
-    Differs {
-        /// Where.
-        what: String,
-        /// Ours.
-        ours: String,
-        /// The recorded one.
-        recorded: String,
-    },
+    Differs(Difference),
     /// Nothing was compared.
     Skipped {
         /// Why.
         reason: String,
     },
+}
+
+/// Two values that should be one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// Where.
+    pub what: String,
+    /// Ours.
+    pub ours: String,
+    /// The recorded one.
+    pub recorded: String,
 }
 
 /// How many comparisons of a schema ended how.
@@ -82,13 +89,13 @@ impl Report {
             let count = counts.entry(&line.schema).or_default();
             match &line.verdict {
                 Verdict::Equal => count.equal += 1,
-                Verdict::DiffersOnPurpose { defects } => {
+                Verdict::DiffersOnPurpose { defects, .. } => {
                     count.on_purpose += 1;
                     for defect in defects {
                         *count.defects.entry(*defect).or_default() += 1;
                     }
                 }
-                Verdict::Differs { .. } => count.differs += 1,
+                Verdict::Differs(_) => count.differs += 1,
                 Verdict::Skipped { .. } => count.skipped += 1,
             }
         }
@@ -98,7 +105,7 @@ impl Report {
     /// Whether anything differs that should not.
     pub fn differs(&self) -> bool {
         let mut verdicts = self.lines.iter().map(|line| &line.verdict);
-        verdicts.any(|verdict| matches!(verdict, Verdict::Differs { .. }))
+        verdicts.any(|verdict| matches!(verdict, Verdict::Differs(_)))
     }
 }
 
@@ -120,16 +127,25 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Equal => f.write_str("equal"),
-            Self::DiffersOnPurpose { defects } => {
-                f.write_str("differs on purpose:")?;
-                let texts: Vec<String> = defects.iter().map(|defect| format!(" {defect} {}", defect.what())).collect();
-                f.write_str(&texts.join(";"))
+            Self::DiffersOnPurpose { defects, difference } => {
+                let texts: Vec<String> = defects
+                    .iter()
+                    .map(|defect| format!("{defect} {}", defect.what()))
+                    .collect();
+                write!(f, "differs on purpose: {}: {difference}", texts.join("; "))
             }
-            Self::Differs { what, ours, recorded } => {
-                write!(f, "differs: {what}: ours {ours}, recorded {recorded}")
-            }
+            Self::Differs(difference) => write!(f, "differs: {difference}"),
             Self::Skipped { reason } => write!(f, "skipped: {reason}"),
         }
+    }
+}
+
+// === impl Difference ===
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, ours, recorded } = self;
+        write!(f, "{what}: ours {ours}, recorded {recorded}")
     }
 }
 
@@ -138,7 +154,11 @@ impl fmt::Display for Verdict {
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} equal, {} differ on purpose", self.equal, self.on_purpose)?;
-        let defects: Vec<String> = self.defects.iter().map(|(defect, count)| format!("{defect} {count}")).collect();
+        let defects: Vec<String> = self
+            .defects
+            .iter()
+            .map(|(defect, count)| format!("{defect} {count}"))
+            .collect();
         if !defects.is_empty() {
             write!(f, " ({})", defects.join(", "))?;
         }

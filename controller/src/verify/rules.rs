@@ -5,7 +5,7 @@ use std::fmt;
 use gma_core::strategy::{Defect, Defects};
 use serde::{Serialize, Serializer};
 
-use super::report::Verdict;
+use super::report::{Difference, Verdict};
 
 /// A defect of the reference that ours does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,14 +25,6 @@ pub enum Rule {
 /// The defects that are repeated in a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Repeated(Vec<Rule>);
-
-/// Two values that should be one.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Difference {
-    pub(super) what: String,
-    pub(super) ours: String,
-    pub(super) recorded: String,
-}
 
 // === impl Rule ===
 
@@ -76,6 +68,10 @@ impl Serialize for Rule {
 // === impl Repeated ===
 
 impl Repeated {
+    pub(super) fn of(rules: impl IntoIterator<Item = Rule>) -> Self {
+        Self(rules.into_iter().collect())
+    }
+
     pub(super) fn has(&self, rule: Rule) -> bool {
         self.0.contains(&rule)
     }
@@ -98,12 +94,12 @@ pub(super) fn attribute(
     rules: impl IntoIterator<Item = Rule>,
     mut compare: impl FnMut(&Repeated) -> Result<(), Difference>,
 ) -> Verdict {
-    let Err(Difference { what, ours, recorded }) = compare(&Repeated::default()) else {
+    let Err(difference) = compare(&Repeated::default()) else {
         return Verdict::Equal;
     };
-    let mut needed = Repeated(rules.into_iter().collect());
+    let mut needed = Repeated::of(rules);
     if compare(&needed).is_err() {
-        return Verdict::Differs { what, ours, recorded };
+        return Verdict::Differs(difference);
     }
     for rule in needed.0.clone() {
         let fewer = needed.without(rule);
@@ -111,5 +107,8 @@ pub(super) fn attribute(
             needed = fewer;
         }
     }
-    Verdict::DiffersOnPurpose { defects: needed.0 }
+    Verdict::DiffersOnPurpose {
+        defects: needed.0,
+        difference,
+    }
 }

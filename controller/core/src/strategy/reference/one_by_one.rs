@@ -67,6 +67,7 @@ fn offload(search: &mut Search<'_>, target: f64, mut next: impl FnMut(&Search<'_
         }
         let mut set = search.set.clone();
         added.into_iter().for_each(|service| set.insert(service));
+        search.probe.spent += 1;
         search.go(set);
     }
 }
@@ -74,14 +75,13 @@ fn offload(search: &mut Search<'_>, target: f64, mut next: impl FnMut(&Search<'_
 /// Removes what `next` says as long as the delay rises by no more than the target.
 fn unoffload(search: &mut Search<'_>, target: f64, mut next: impl FnMut(&Search<'_>) -> Option<ServiceIx>) {
     while let Some(removed) = next(search).filter(|_| !search.probe.exhausted()) {
-        let (set, value) = (search.set.clone(), search.now);
-        let mut smaller = set.clone();
+        let mut smaller = search.set.clone();
         smaller.remove(removed);
-        search.go(smaller);
-        if -search.decrease_us(search.now) > target {
-            search.go_back(set, value);
+        let value = search.probe.value(smaller.words());
+        if -search.decrease_us(value) > target {
             return;
         }
+        search.go(smaller);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a set of services at one edge does to delay and cost.
 
 use super::set::{Set, differing};
-use crate::model::{DensePlacement, EdgeIx, Pin, Problem, ServiceIx, Shares, evaluate};
+use crate::model::{DensePlacement, EdgeIx, Incremental, Peek, Pin, Problem, ServiceIx, Shares, evaluate};
 
 /// Parts of a delay or cost that rounding may make out of nothing.
 const ROUNDING: f64 = 1e-12;
@@ -19,8 +19,9 @@ pub(super) struct Value {
 pub(super) struct Probe<'p> {
     pub(super) problem: &'p Problem,
     pub(super) edge: EdgeIx,
-    placement: DensePlacement,
+    placement: Incremental<'p>,
     at: Set,
+    change: Vec<ServiceIx>,
     pub(super) spent: u64,
     budget: u64,
 }
@@ -59,7 +60,8 @@ impl<'p> Probe<'p> {
             problem,
             edge,
             at: Set::of(problem.services_len(), there),
-            placement: start.clone(),
+            placement: Incremental::new(problem, start),
+            change: Vec::new(),
             spent: 0,
             budget,
         }
@@ -69,43 +71,47 @@ impl<'p> Probe<'p> {
         self.spent >= self.budget
     }
 
-    /// The set that was asked for last.
-    pub(super) fn present(&self) -> &Set {
+    /// The set at the edge.
+    pub(super) fn set(&self) -> &Set {
         &self.at
     }
 
-    pub(super) fn value(&mut self, set: &[u64]) -> Value {
-        self.spent += 1;
-        for service in differing(self.at.words(), set) {
-            let there = self.at.contains(service);
-            self.placement.set(self.edge, service, !there);
-        }
-        self.at.become_of(set);
-        let result = evaluate(
-            self.problem,
-            &self.placement,
-            &Shares::resting(self.problem, &self.placement),
-        );
-        let edge = result.edges.get(self.edge.position());
-        Value {
-            delay_us: edge.map_or(0.0, |edge| edge.delay.as_f64()),
-            cost: result.cost.total().as_f64(),
-        }
+    /// What it brings about.
+    pub(super) fn now(&mut self) -> Value {
+        let Peek { delay_us, cost, .. } = self.placement.look(self.edge);
+        Value { delay_us, cost }
     }
 
-    /// The placement with this set at the edge.
-    pub(super) fn placement_of(&self, set: &Set) -> DensePlacement {
-        let mut placement = self.placement.clone();
-        for service in differing(self.at.words(), set.words()) {
-            placement.set(self.edge, service, set.contains(service));
-        }
-        placement
+    /// What another set would bring about.
+    pub(super) fn value(&mut self, set: &[u64]) -> Value {
+        self.spent += 1;
+        self.change.clear();
+        self.change.extend(differing(self.at.words(), set));
+        let Peek { delay_us, cost, .. } = self.placement.peek(self.edge, &self.change);
+        Value { delay_us, cost }
+    }
+
+    /// Puts a set at the edge.
+    pub(super) fn go(&mut self, set: &[u64]) -> Value {
+        self.change.clear();
+        self.change.extend(differing(self.at.words(), set));
+        self.placement.flip_all(self.edge, &self.change);
+        self.at.become_of(set);
+        self.now()
+    }
+
+    pub(super) fn placement(&self) -> DensePlacement {
+        self.placement.placement()
     }
 
     /// Calls that each service receives for one user request of this edge, wherever it runs.
     pub(super) fn calls(&self) -> Vec<f64> {
-        let shares = Shares::resting(self.problem, &self.placement);
-        let result = evaluate(self.problem, &self.placement, &shares);
+        let placement = self.placement.placement();
+        let result = evaluate(
+            self.problem,
+            &placement,
+            &Shares::resting(self.problem, &placement),
+        );
         let of = |service: ServiceIx| {
             let edge = result.edges.get(self.edge.position())?;
             Some(

@@ -111,9 +111,8 @@ fn add(
             return;
         };
         let mut set = set;
-        set.add(best.0.words());
-        search.set = set;
-        search.now = best.1;
+        set.add(best.words());
+        search.go(set);
     }
 }
 
@@ -143,8 +142,8 @@ fn start(search: &Search<'_>, strategy: Strategy, round: &Round<'_>) -> (Source,
 }
 
 /// The candidate with the least price of a gain, and what it brings about.
-fn cheapest<'a>(search: &mut Search<'_>, candidates: &'a [Set]) -> Option<(&'a Set, Value)> {
-    let mut best: Option<(&Set, Value, f64)> = None;
+fn cheapest<'a>(search: &mut Search<'_>, candidates: &'a [Set]) -> Option<&'a Set> {
+    let mut best: Option<(&Set, f64)> = None;
     let mut gained = false;
     for added in candidates {
         if search.probe.exhausted() {
@@ -161,12 +160,12 @@ fn cheapest<'a>(search: &mut Search<'_>, candidates: &'a [Set]) -> Option<(&'a S
         let price = price(value.more_than(search.now), gain_s);
         if best
             .as_ref()
-            .is_none_or(|(.., least)| least - price > SAME * least.abs().max(price.abs()))
+            .is_none_or(|(_, least)| least - price > SAME * least.abs().max(price.abs()))
         {
-            best = Some((added, value, price));
+            best = Some((added, price));
         }
     }
-    best.map(|(added, value, _)| (added, value))
+    best.map(|(added, _)| added)
 }
 
 /// Cost of a gain, an hour and ms; what gains nothing is a last resort (both the reference's).
@@ -186,7 +185,7 @@ fn remove(search: &mut Search<'_>, from: Value, keep_us: f64) {
         NO_LOSS
     };
     loop {
-        let mut best: Option<(Set, Value, f64)> = None;
+        let mut best: Option<(Set, f64)> = None;
         let leaves: Vec<ServiceIx> = leaves(search.probe.problem, &search.set)
             .filter(|leaf| !search.pinned.contains(*leaf))
             .collect();
@@ -201,13 +200,12 @@ fn remove(search: &mut Search<'_>, from: Value, keep_us: f64) {
                 continue;
             }
             let saved = search.now.more_than(value) / search.now.gain_s(value).max(LEAST_RISE_S);
-            let most = best.as_ref().map_or(least, |(.., most)| *most);
+            let most = best.as_ref().map_or(least, |(_, most)| *most);
             if saved - most > SAME * saved.abs().max(most.abs()) {
-                best = Some((set, value, saved));
+                best = Some((set, saved));
             }
         }
-        let Some((set, value, _)) = best else { return };
-        search.set = set;
-        search.now = value;
+        let Some((set, _)) = best else { return };
+        search.go(set);
     }
 }

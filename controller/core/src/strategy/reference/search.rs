@@ -32,39 +32,32 @@ impl<'p> Search<'p> {
         params: &'p Params,
     ) -> Self {
         let mut probe = Probe::new(problem, edge, start, params.evaluations);
-        let start = probe.present().clone();
-        let before = probe.value(start.words());
+        let start = probe.set().clone();
+        let before = probe.now();
         let (pinned, mut locked) = (probe.pinned(Pin::Edge), probe.pinned(Pin::Cloud));
+        let mut set = start;
+        set.drop(locked.words());
+        set.add(pinned.words());
         params.locked.iter().for_each(|service| locked.insert(*service));
         locked.drop(pinned.words());
         let mut this = Self {
             before,
             now: before,
-            set: start.clone(),
+            set: Set::new(problem.services_len()),
             truncated: false,
             probe,
             params,
             locked,
             pinned,
         };
-        let mut set = start.clone();
-        set.drop(this.probe.pinned(Pin::Cloud).words());
-        set.add(this.pinned.words());
-        if set != start {
-            this.go(set);
-        }
+        this.go(set);
         this
     }
 
     /// Changes the edge.
     pub(super) fn go(&mut self, set: Set) {
-        self.now = self.probe.value(set.words());
+        self.now = self.probe.go(set.words());
         self.set = set;
-    }
-
-    /// Back to what was known before.
-    pub(super) fn go_back(&mut self, set: Set, value: Value) {
-        (self.set, self.now) = (set, value);
     }
 
     /// By how much the delay is less than at the start, µs.
@@ -78,7 +71,7 @@ impl<'p> Search<'p> {
             Goal::Increase(target) => -self.decrease_us(self.now) <= target,
         };
         Outcome {
-            placement: self.probe.placement_of(&self.set),
+            placement: self.probe.placement(),
             delay: Micros::nearest(self.now.delay_us),
             delay_before: Micros::nearest(self.before.delay_us),
             cost: Money::nearest(self.now.cost),
