@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use gma_core::model::{DensePlacement, EdgeIx, Problem, Shares, evaluate};
+use gma_core::solver::{Budget, solve};
 use gma_core::strategy::{self, Goal, Params, Strategy, Traces};
 use serde::Serialize;
 
 use super::experiment::Setting;
 
-/// A delay that misses its target by less than this share of it meets it: sums in another order differ by as much.
-const ROUNDING: f64 = 1e-9;
+/// Sums in another order differ by less than this share: a delay that is above its target by less meets it.
+pub(super) const ROUNDING: f64 = 1e-9;
 
 /// Traces that SBMP draws in the simulators.
 const TRACES: usize = 2048;
@@ -106,11 +107,11 @@ impl Method {
         let void = DensePlacement::cloud_only(problem);
         let start = thread_cpu();
         let (placement, evaluations, bound) = match self.strategy() {
-            None => (
-                strategy::plan(problem, EdgeIx(0), &void, setting.target).placement,
-                0,
-                None,
-            ),
+            None => {
+                let solution = solve(problem, &void, Budget::default());
+                let bound = solution.bound.cost.as_f64();
+                (solution.placement, solution.evaluations, Some(bound))
+            }
             Some(strategy) => {
                 let outcome = strategy::run(
                     problem,

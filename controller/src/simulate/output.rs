@@ -52,6 +52,9 @@ struct Document<'a> {
     recorded: &'a [Comparison],
 }
 
+/// A row of the table.
+type Figure = (&'static str, fn(&Point) -> Option<f64>);
+
 /// Makes the directory and sees that files can be written there, before hours are spent.
 ///
 /// # Errors
@@ -122,7 +125,7 @@ impl Results {
         writeln!(
             text,
             "{},strategy,trials,cost,cost_ci95,increase,increase_ci95,delay_ms,edge_services,evaluations,\
-             target_met,gap_percent,gap_of_increase_percent",
+             target_met,gap_percent,gap_of_increase_percent,above_solver_percent",
             self.parameters.experiment.column()
         )?;
         let optional = |value: Option<f64>| value.map(|value| format!("{value:.6}")).unwrap_or_default();
@@ -130,7 +133,7 @@ impl Results {
         for point in &self.points {
             writeln!(
                 text,
-                "{},{},{},{:.6},{},{:.6},{},{:.6},{:.3},{:.1},{:.4},{},{}",
+                "{},{},{},{:.6},{},{:.6},{},{:.6},{:.3},{:.1},{:.4},{},{},{}",
                 point.point,
                 point.strategy.name(),
                 point.trials,
@@ -144,6 +147,7 @@ impl Results {
                 point.target_met,
                 percent(point.gap),
                 percent(point.gap_of_increase),
+                percent(point.above_solver),
             )?;
         }
         Ok(text)
@@ -177,7 +181,7 @@ impl Results {
         for one in &self.comparisons {
             writeln!(
                 text,
-                "{},{},{},{},{:.6},{:.6},{:.6}",
+                "{},{},{},{},{:.6},{:.6},{:.4}",
                 one.point,
                 one.strategy.name(),
                 one.runs,
@@ -190,46 +194,55 @@ impl Results {
         Ok(text)
     }
 
-    /// Of cost, its increase and CPU time.
-    fn plots(&self) -> [(&'static str, Plot); 3] {
-        let plot = |y, y_scale, value: fn(&Point) -> (f64, Option<f64>)| {
+    /// A plot of each figure that there are values of.
+    fn plots(&self) -> Vec<(&'static str, Plot)> {
+        type Value = fn(&Point) -> Option<(f64, Option<f64>)>;
+        let figures: [(_, _, _, Value); 4] = [
+            ("cost", "Cost (per hour)", Scale::Linear, |point| {
+                Some((point.cost.mean, point.cost.ci95))
+            }),
+            (
+                "increase",
+                "Cost above cloud only (per hour)",
+                Scale::Linear,
+                |point| Some((point.increase.mean, point.increase.ci95)),
+            ),
+            (
+                "above-solver",
+                "Cost above the solver's (%)",
+                Scale::Linear,
+                |point| {
+                    point
+                        .above_solver
+                        .map(|above| (100.0 * above.mean, above.ci95.map(|half| 100.0 * half)))
+                },
+            ),
+            ("time", "CPU time, median (ms)", Scale::Log, |point| {
+                Some((point.median_cpu_ms, None))
+            }),
+        ];
+        let plots = figures.into_iter().map(|(figure, y, y_scale, value)| {
             let line = |method: &Method| Line {
                 method: *method,
                 points: self
                     .points
                     .iter()
                     .filter(|point| point.strategy == *method)
-                    .map(|point| (point.point, value(point).0, value(point).1))
+                    .filter_map(|point| value(point).map(|(y, half)| (point.point, y, half)))
                     .collect(),
             };
-            Plot {
+            let plot = Plot {
                 x: self.parameters.experiment.axis(),
                 x_scale: self.parameters.experiment.scale(),
                 y,
                 y_scale,
                 lines: self.parameters.strategies.iter().map(line).collect(),
-            }
-        };
-        [
-            (
-                "cost",
-                plot("Cost (per hour)", Scale::Linear, |point| {
-                    (point.cost.mean, point.cost.ci95)
-                }),
-            ),
-            (
-                "increase",
-                plot("Cost above cloud only (per hour)", Scale::Linear, |point| {
-                    (point.increase.mean, point.increase.ci95)
-                }),
-            ),
-            (
-                "time",
-                plot("CPU time, median (ms)", Scale::Log, |point| {
-                    (point.median_cpu_ms, None)
-                }),
-            ),
-        ]
+            };
+            (figure, plot)
+        });
+        plots
+            .filter(|(_, plot)| plot.lines.iter().any(|line| !line.points.is_empty()))
+            .collect()
     }
 
     /// Cost by point, then means over all points.
@@ -251,7 +264,7 @@ impl Results {
             }
             writeln!(text)?;
         }
-        let figures: [(&str, fn(&Point) -> Option<f64>); 7] = [
+        let figures: [Figure; 8] = [
             ("increase", |point| Some(point.increase.mean)),
             ("edge services", |point| Some(point.edge_services.mean)),
             ("evaluations", |point| Some(point.evaluations.mean)),
@@ -259,6 +272,9 @@ impl Results {
             ("gap %", |point| point.gap.map(|gap| 100.0 * gap.mean)),
             ("  of increase %", |point| {
                 point.gap_of_increase.map(|gap| 100.0 * gap.mean)
+            }),
+            ("above solver %", |point| {
+                point.above_solver.map(|above| 100.0 * above.mean)
             }),
             ("CPU time ms", |point| Some(point.median_cpu_ms)),
         ];

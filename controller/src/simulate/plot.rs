@@ -19,8 +19,8 @@ const LIGHT_GRID: RGBColor = RGBColor(240, 240, 240);
 /// Half the width of a whisker's end, and half that of a marker, in pixels.
 const WHISKER: i32 = 4;
 const MARKER: i32 = 5;
-/// Neighbouring lines of a point stand this far apart, in pixels, so that whiskers don't hide each other.
-const APART: i32 = 3;
+/// Whiskers of neighbouring lines stand this far apart, in pixels, so that they don't hide each other.
+const APART: i32 = 2;
 
 /// A plot of one figure.
 #[derive(Clone, Debug)]
@@ -247,7 +247,8 @@ impl Plot {
             .bold_line_style(GRID)
             .draw()?;
         let middle = i32::try_from(self.lines.len()).unwrap_or_default() - 1;
-        for (position, line) in self.lines.iter().enumerate() {
+        // The first line is the one to see: it comes last, on top.
+        for (position, line) in self.lines.iter().enumerate().rev() {
             let offset = (2 * i32::try_from(position).unwrap_or_default() - middle) * APART / 2;
             Self::line(&mut chart, line, offset)?;
             legend(&right, position, line.method)?;
@@ -256,14 +257,14 @@ impl Plot {
         Ok(())
     }
 
-    /// The line, then its whiskers, then its markers. Whiskers and markers stand aside by `offset` pixels.
+    /// The line, then its whiskers, aside by `offset` pixels, then its markers.
     fn line(chart: &mut Chart<'_, '_>, line: &Line, offset: i32) -> Result<(), Box<dyn std::error::Error>> {
         let look = Look::of(line.method);
         let area = chart.plotting_area().strip_coord_spec();
         let at = |x: f64, y: f64| {
             let (px, py) = chart.backend_coord(&(x, y));
             let (left, top) = area.get_base_pixel();
-            (px - left + offset, py - top)
+            (px - left, py - top)
         };
         let points: Vec<(i32, i32)> = line.points.iter().map(|(x, y, _)| at(*x, *y)).collect();
         path(&area, &points, look)?;
@@ -272,6 +273,7 @@ impl Plot {
                 continue;
             };
             let ((px, low), (_, high)) = (at(*x, y - half), at(*x, y + half));
+            let px = px + offset;
             let style = look.colour.mix(0.6).stroke_width(1);
             for path in [
                 [(px, low), (px, high)],

@@ -65,7 +65,9 @@ pub(super) struct Comparison {
 
 impl Comparison {
     pub(super) fn difference_percent(&self) -> f64 {
-        100.0 * (self.cost / self.recorded_cost - 1.0)
+        // Sums in another order differ in the last digits: no difference, and no −0.
+        let percent = 100.0 * (self.cost / self.recorded_cost - 1.0);
+        if percent.abs() < 1e-9 { 0.0 } else { percent }
     }
 }
 

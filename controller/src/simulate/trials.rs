@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::experiment::{Applications, Experiment, Setting};
-use super::methods::{Method, Outcome};
+use super::methods::{Method, Outcome, ROUNDING};
 use super::statistics::{Mean, median_and_largest};
 
 /// What is run.
@@ -53,6 +53,8 @@ pub(super) struct Point {
     pub(super) gap: Option<Mean>,
     /// (cost − bound) / (cost − cloud-only cost), where that is positive.
     pub(super) gap_of_increase: Option<Mean>,
+    /// (cost − the solver's) / the solver's cost on the same application, where both meet the target.
+    pub(super) above_solver: Option<Mean>,
     pub(super) median_cpu_ms: f64,
     pub(super) slowest_cpu_ms: f64,
 }
@@ -134,14 +136,21 @@ impl Plan {
 fn mean(runs: &[&Run], at_point: &[Run]) -> Option<Point> {
     let first = runs.first()?;
     let of = |value: fn(&Outcome) -> f64| Mean::of(runs.iter().map(|run| value(&run.outcome)));
-    let bound = |trial: usize| {
-        let solved = at_point.iter().filter(|run| run.trial == trial);
-        solved.filter_map(|run| run.outcome.bound).next()
+    let solved = |trial: usize| {
+        let of_trial = at_point.iter().filter(|run| run.trial == trial);
+        of_trial
+            .filter(|run| run.strategy == Method::Solver)
+            .map(|run| &run.outcome)
+            .next()
     };
     let met = runs.iter().filter(|run| run.outcome.met);
     let above_bound = met
         .clone()
-        .filter_map(|run| Some((&run.outcome, run.outcome.cost - bound(run.trial)?)));
+        .filter_map(|run| Some((&run.outcome, above(run.outcome.cost, solved(run.trial)?.bound?))));
+    let above_solver = met.clone().filter_map(|run| {
+        let best = solved(run.trial).filter(|solver| solver.met && solver.cost > 0.0)?;
+        Some(run.outcome.cost / best.cost - 1.0)
+    });
     let (median_cpu_ms, slowest_cpu_ms) = median_and_largest(runs.iter().map(|run| run.outcome.cpu_ms))?;
     Some(Point {
         point: first.point,
@@ -159,9 +168,20 @@ fn mean(runs: &[&Run], at_point: &[Run]) -> Option<Point> {
                 .filter(|(run, _)| run.increase > 0.0)
                 .map(|(run, above)| above / run.increase),
         ),
+        above_solver: Mean::of(above_solver),
         median_cpu_ms,
         slowest_cpu_ms,
     })
+}
+
+/// Sums in another order differ in their last digits; a bound that is above by more shows.
+fn above(cost: f64, bound: f64) -> f64 {
+    let above = cost - bound;
+    if above.abs() <= ROUNDING * cost {
+        0.0
+    } else {
+        above
+    }
 }
 
 /// On a terminal only: elsewhere nothing is drawn.
