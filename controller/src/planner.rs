@@ -56,8 +56,9 @@ impl Planner for MeasuredPlanner {
         let Objective { band, statistic } = self.objectives.get(edge).copied().unwrap_or_default();
         // The model predicts means; a quantile is taken to move by as much as its mean does.
         let above_mean_us = statistic.of(delay) - delay.mean_us;
-        let problem = Problem::from_measurements(snapshot, cluster, &self.settings, edge)
-            .map_err(|missing| lacking(missing.to_string()))?;
+        let problem =
+            Problem::from_measurements(snapshot, cluster, &self.settings, std::slice::from_ref(edge))
+                .map_err(|missing| lacking(missing.to_string()))?;
         let Some(edge) = problem.edge_by_name(edge) else {
             return Err(lacking(format!("{edge} is no edge of the problem")));
         };

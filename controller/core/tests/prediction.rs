@@ -15,13 +15,14 @@ mod simulated;
 
 use std::collections::BTreeSet;
 
-use gma_core::ids::Timestamp;
+use gma_core::cluster::Cluster;
+use gma_core::ids::{AreaName, Timestamp};
 use gma_core::measured::{NotMeasured, Settings};
 use gma_core::model::{DensePlacement, EdgeIx, Problem, Shares, evaluate};
-use gma_core::snapshot::{Measured, Snapshot};
+use gma_core::snapshot::{Caller, Measured, Snapshot};
 use gma_core::strategy::{Plan, Reach, plan};
 use gma_core::units::Micros;
-use simulated::{App, World};
+use simulated::{App, Users, World};
 
 const SLOW_WAN_US: f64 = 80_000.0;
 const FAST_WAN_US: f64 = 30_000.0;
@@ -31,11 +32,15 @@ fn settings() -> Settings {
 }
 
 fn problem(app: &App, world: &World, snapshot: &Snapshot, settings: &Settings) -> Problem {
-    Problem::from_measurements(snapshot, &app.cluster(world), settings, &"edge".into()).unwrap()
+    Problem::from_measurements(snapshot, &app.cluster(world), settings, &["edge".into()]).unwrap()
 }
 
 fn mean(snapshot: &Snapshot) -> f64 {
-    let Measured::Present { value } = &snapshot.edges[&"edge".into()].user_delay else {
+    mean_of(snapshot, "edge")
+}
+
+fn mean_of(snapshot: &Snapshot, edge: &str) -> f64 {
+    let Measured::Present { value } = &snapshot.edges[&edge.into()].user_delay else {
         panic!("no delay")
     };
     value.mean_us
@@ -178,7 +183,7 @@ fn what_is_missing_is_named() {
     let whole = app.measure(&world, 1);
     let cluster = app.cluster(&world);
     let ask =
-        |snapshot: &Snapshot| Problem::from_measurements(snapshot, &cluster, &settings(), &"edge".into());
+        |snapshot: &Snapshot| Problem::from_measurements(snapshot, &cluster, &settings(), &["edge".into()]);
     let mut without = whole.clone();
     without.edges.get_mut(&"edge".into()).unwrap().rtt = Measured::NotYet;
     assert_eq!(ask(&without), Err(NotMeasured::Rtt("edge".into())));
@@ -193,4 +198,124 @@ fn what_is_missing_is_named() {
     let mut without = whole;
     without.calls.clear();
     assert_eq!(ask(&without), Err(NotMeasured::UserCalls("edge".into())));
+}
+
+/// Two edges with their own users: of "edge", who enter at the first service, and of "far", who enter at the second.
+fn two_edges(app: &App, at_edge: &BTreeSet<usize>, at_far: &[usize], seed: u64) -> (Snapshot, Cluster) {
+    let users = |edge: &str, at_edge: BTreeSet<usize>, rtt_us, entry, requests| Users {
+        edge: edge.into(),
+        world: World {
+            at_edge,
+            rtt_us,
+            standby: 0.01,
+        },
+        entry,
+        requests,
+    };
+    // The other edge first: the same requests whatever this one does.
+    let users = [
+        users(
+            "far",
+            at_far.iter().copied().collect(),
+            2.0 * SLOW_WAN_US,
+            1,
+            simulated::REQUESTS / 2,
+        ),
+        users("edge", at_edge.clone(), SLOW_WAN_US, 0, simulated::REQUESTS),
+    ];
+    let worlds = [0, 1].map(|at| (users[at].edge.clone(), &users[at].world));
+    (app.measure_all(&users, seed), app.cluster_of(&worlds))
+}
+
+#[test]
+fn several_edges_are_one_problem() {
+    let both = ["edge".into(), "far".into()];
+    let settings = Settings::new("cloud".into(), both.clone());
+    for seed in 0..20 {
+        let app = App::random(seed, 10);
+        let (snapshot, cluster) = two_edges(&app, &BTreeSet::new(), &[1, 2], seed);
+        let problem = Problem::from_measurements(&snapshot, &cluster, &settings, &both).unwrap();
+        let now = DensePlacement::from_cluster(&problem, &cluster);
+        let shares = Shares::resting(&problem, &now);
+        let result = evaluate(&problem, &now, &shares);
+        for (edge, value) in problem.edges() {
+            let (model, measured) = (
+                result.edges[edge.position()].delay.as_f64(),
+                value.measured.unwrap().as_f64(),
+            );
+            assert!(
+                (model - measured).abs() < 0.02 * measured,
+                "seed {seed}, {edge:?}: model {model}, measured {measured}"
+            );
+        }
+        let rates = [0, 1].map(|edge| problem.edge(EdgeIx(edge)).unwrap().rate.as_f64());
+        assert_eq!(rates, [200.0, 100.0]);
+        // Carried out at one edge: as predicted there, and nothing happens at the other.
+        let measured = problem.edge(EdgeIx(0)).unwrap().measured.unwrap().as_f64();
+        let plan = plan(
+            &problem,
+            EdgeIx(0),
+            &now,
+            Micros::try_new(0.7 * measured).unwrap(),
+        );
+        let added = plan
+            .add
+            .iter()
+            .map(|service| app.number(&problem.service(*service).unwrap().name));
+        let (after, _) = two_edges(&app, &added.collect(), &[1, 2], seed);
+        let error = (mean(&after) - plan.predicted.as_f64()).abs();
+        let change = (mean(&after) - measured).abs();
+        assert!(
+            error < 0.1 * mean(&after) && error < 0.25 * change,
+            "seed {seed}: {plan:?}, {}",
+            mean(&after)
+        );
+        assert_eq!(mean_of(&after, "far"), mean_of(&snapshot, "far"));
+    }
+}
+
+#[test]
+fn what_another_edge_lacks_disturbs_nobody() {
+    let both = ["edge".into(), "far".into()];
+    let settings = Settings::new("cloud".into(), both.clone());
+    let app = App::random(3, 10);
+    let (whole, cluster) = two_edges(&app, &BTreeSet::new(), &[1, 2], 3);
+    let ask = |snapshot: &Snapshot, asked: &[AreaName]| {
+        Problem::from_measurements(snapshot, &cluster, &settings, asked)
+    };
+    let mut without = whole.clone();
+    without.edges.get_mut(&"far".into()).unwrap().rtt = Measured::NotYet;
+    assert_eq!(ask(&without, &both), Err(NotMeasured::Rtt("far".into())));
+    let [all, some] = [
+        ask(&whole, &both[..1]).unwrap(),
+        ask(&without, &both[..1]).unwrap(),
+    ];
+    let far = some.edge(EdgeIx(1)).unwrap();
+    // Its users are a load on the cloud as before, and there is nothing to predict its delay from.
+    assert_eq!(
+        (far.measured, far.rate),
+        (None, all.edge(EdgeIx(1)).unwrap().rate)
+    );
+    assert_eq!(some.edge(EdgeIx(0)), all.edge(EdgeIx(0)));
+    // The unknown round trip of 160 ms is taken for no hop.
+    for ((_, one), (_, two)) in some.services().zip(all.services()) {
+        assert!(
+            (one.hop_remote.as_f64() - two.hop_remote.as_f64()).abs() < 500.0,
+            "{one:?} {two:?}"
+        );
+    }
+    // Never heard of, not even its gateway's calls.
+    let mut silent = whole;
+    silent.edges.remove(&"far".into());
+    let user = |caller: &Caller| *caller == Caller::User { edge: "far".into() };
+    silent.calls.retain(|call| !user(&call.caller));
+    assert_eq!(ask(&silent, &both), Err(NotMeasured::UserDelay("far".into())));
+    let problem = ask(&silent, &both[..1]).unwrap();
+    let far = problem.edge(EdgeIx(1)).unwrap();
+    assert_eq!(
+        (far.rate.as_f64(), far.user_calls.len(), far.measured),
+        (0.0, 0, None)
+    );
+    let unknown = ask(&silent, &["moon".into()]);
+    assert_eq!(unknown, Err(NotMeasured::UnknownEdge("moon".into())));
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 use crate::cluster::{Cluster, Phase};
 use crate::ids::{AreaName, ServiceName};
 use crate::model::{
-    AreaIx, Call, Capacity, DensePlacement, Edge, EdgeIx, Problem, ProblemError, Service, ServiceIx, Site,
-    Spec, overlap,
+    AreaIx, Call, DensePlacement, Edge, EdgeIx, Problem, ProblemError, Service, ServiceIx, Site, Spec,
+    overlap,
 };
 use crate::snapshot::{Caller, EdgeSnapshot, Measured, Snapshot};
 use crate::units::{Bytes, CallsPerRequest, CpuSeconds, Micros, Ratio, Rps};
@@ -83,30 +83,32 @@ impl std::error::Error for NotMeasured {
 // === impl Problem ===
 
 impl Problem {
-    /// The problem of `edge`'s users, with all edges of the settings. Edges without measurements of their own take part
-    /// without users.
+    /// The problem of all edges of the settings together, each with its own users, round trip, bandwidth, prices and
+    /// capacity. Everything that is known of an edge is in it; what must be known is what the `asked` edges need. An edge
+    /// without its whole user delay, round trip and gateway's calls has no `measured` delay to predict from, and its users
+    /// are the load that was seen. No edge has a target: see [`Problem::set_target`].
     ///
     /// # Errors
-    /// What `edge` lacks. A later snapshot may have it.
+    /// What the first of the `asked` edges lacks. A later snapshot may have it.
     pub fn from_measurements(
         snapshot: &Snapshot,
         cluster: &Cluster,
         settings: &Settings,
-        edge: &AreaName,
+        asked: &[AreaName],
     ) -> Result<Self, NotMeasured> {
-        let settings_edge = settings.edges.iter().position(|value| value.area.name == *edge);
-        let Some(position) = settings_edge else {
-            return Err(NotMeasured::UnknownEdge(edge.clone()));
-        };
+        let known = |name: &AreaName| settings.edges.iter().any(|edge| edge.area.name == *name);
+        if let Some(unknown) = asked.iter().find(|name| !known(name)) {
+            return Err(NotMeasured::UnknownEdge(unknown.clone()));
+        }
         let names = services(snapshot, cluster, settings);
         let sums = Sums::of(snapshot, settings, &names);
-        let edges = settings
-            .edges
-            .iter()
-            .enumerate()
-            .map(|(at, value)| measured_edge(snapshot, value, EdgeIx::at(at), &sums, at == position));
+        let edges = settings.edges.iter().enumerate().map(|(at, value)| {
+            let users = Users::of(snapshot, &value.area.name, EdgeIx::at(at), &sums);
+            users.edge(value, asked.contains(&value.area.name))
+        });
         let edges: Vec<Edge> = edges.collect::<Result<_, _>>()?;
-        if let Some(silent) = silent(&names, &sums, &edges) {
+        let of_asked = edges.iter().filter(|edge| asked.contains(&edge.area.name));
+        if let Some(silent) = silent(&names, &sums, of_asked) {
             return Err(NotMeasured::Received(silent));
         }
         let times = Times::new(&sums, &edges, snapshot);
@@ -180,49 +182,71 @@ fn services(snapshot: &Snapshot, cluster: &Cluster, settings: &Settings) -> Vec<
     names.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn measured_edge(
-    snapshot: &Snapshot,
-    settings: &EdgeSettings,
-    edge: EdgeIx,
-    sums: &Sums,
-    required: bool,
-) -> Result<Edge, NotMeasured> {
-    let name = &settings.area.name;
-    let heard = snapshot.edges.get(name);
-    let missing = |why: fn(AreaName) -> NotMeasured| if required { Err(why(name.clone())) } else { Ok(()) };
-    let measured = match heard.map(|edge| &edge.user_delay) {
-        Some(Measured::Present { value }) => Some(
-            Micros::try_new(value.mean_us)
-                .map_err(|error| out_of_range("mean user delay", name, error.value))?,
-        ),
-        _ => {
-            missing(NotMeasured::UserDelay)?;
-            None
+/// What is known of an edge's users, each with its own reason where it is not.
+struct Users {
+    delay: Result<Micros, NotMeasured>,
+    rtt: Result<Micros, NotMeasured>,
+    calls: Result<Vec<(ServiceIx, CallsPerRequest)>, NotMeasured>,
+    rate: Result<Rps, NotMeasured>,
+}
+
+// === impl Users ===
+
+impl Users {
+    fn of(snapshot: &Snapshot, name: &AreaName, edge: EdgeIx, sums: &Sums) -> Self {
+        let heard = snapshot.edges.get(name);
+        let delay = match heard.map(|edge| &edge.user_delay) {
+            Some(Measured::Present { value }) => Micros::try_new(value.mean_us)
+                .map_err(|error| out_of_range("mean user delay", name, error.value)),
+            _ => Err(NotMeasured::UserDelay(name.clone())),
+        };
+        let rtt = match heard.map(|edge| &edge.rtt) {
+            Some(Measured::Present { value }) => Ok(micros(*value)),
+            _ => Err(NotMeasured::Rtt(name.clone())),
+        };
+        let calls = sums.user_calls(edge);
+        let rate = heard.map_or(0.0, |EdgeSnapshot { rate_rps, .. }| *rate_rps);
+        Self {
+            delay,
+            rtt,
+            calls: if calls.is_empty() {
+                Err(NotMeasured::UserCalls(name.clone()))
+            } else {
+                Ok(calls)
+            },
+            rate: Rps::try_new(rate)
+                .map_err(|error| out_of_range("rate of user requests", name, error.value)),
         }
-    };
-    let rtt = match heard.map(|edge| &edge.rtt) {
-        Some(Measured::Present { value }) => micros(*value),
-        _ => {
-            missing(NotMeasured::Rtt)?;
-            Micros::ZERO
-        }
-    };
-    let user_calls = sums.user_calls(edge);
-    if user_calls.is_empty() {
-        missing(NotMeasured::UserCalls)?;
     }
-    let rate = heard.map_or(0.0, |EdgeSnapshot { rate_rps, .. }| *rate_rps);
-    Ok(Edge {
-        area: settings.area.clone(),
-        rtt,
-        bandwidth: settings.bandwidth,
-        traffic_gb: settings.traffic_gb,
-        rate: Rps::try_new(rate).map_err(|error| out_of_range("rate of user requests", name, error.value))?,
-        user_calls,
-        measured,
-        capacity: Capacity::default(),
-        target: None,
-    })
+
+    /// An edge that is asked for must have all; another one takes part with what it has.
+    fn edge(self, settings: &EdgeSettings, asked: bool) -> Result<Edge, NotMeasured> {
+        let Self {
+            delay,
+            rtt,
+            calls,
+            rate,
+        } = self;
+        let whole = rtt.is_ok() && calls.is_ok() && rate.is_ok();
+        let known = |part: Result<Micros, NotMeasured>| if asked { part.map(Some) } else { Ok(part.ok()) };
+        let (delay, rtt) = (known(delay)?, known(rtt)?);
+        let (user_calls, rate) = if asked {
+            (calls?, rate?)
+        } else {
+            (calls.unwrap_or_default(), rate.unwrap_or_default())
+        };
+        Ok(Edge {
+            area: settings.area.clone(),
+            rtt: rtt.unwrap_or_default(),
+            bandwidth: settings.bandwidth,
+            traffic_gb: settings.traffic_gb,
+            rate,
+            user_calls,
+            measured: delay.filter(|_| whole),
+            capacity: settings.capacity,
+            target: None,
+        })
+    }
 }
 
 fn out_of_range(what: &str, edge: &AreaName, value: f64) -> NotMeasured {
@@ -236,11 +260,13 @@ fn micros(duration: Duration) -> Micros {
     Micros::nearest(duration.as_secs_f64() * 1e6)
 }
 
-/// A service on some user's path that never said what it received.
-fn silent(names: &[ServiceName], sums: &Sums, edges: &[Edge]) -> Option<ServiceName> {
-    let users = edges
-        .iter()
-        .flat_map(|edge| edge.user_calls.iter().map(|(service, _)| *service));
+/// A service on the path of these edges' users that never said what it received.
+fn silent<'a>(
+    names: &[ServiceName],
+    sums: &Sums,
+    edges: impl Iterator<Item = &'a Edge>,
+) -> Option<ServiceName> {
+    let users = edges.flat_map(|edge| edge.user_calls.iter().map(|(service, _)| *service));
     let mut open: Vec<ServiceIx> = users.collect();
     let mut found = BTreeSet::new();
     while let Some(service) = open.pop() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::learned::Learned;
 use crate::ids::{AreaName, ServiceName};
-use crate::model::{Area, Pin, Prices, Standby};
+use crate::model::{Area, Capacity, Pin, Prices, Standby};
 use crate::units::{BitsPerSecond, CpuCores, Gigabytes, Money, Ratio};
 
 /// What measurements cannot say.
@@ -35,6 +35,8 @@ pub struct EdgeSettings {
     pub bandwidth: Option<BitsPerSecond>,
     /// A GB from the cloud to the edge.
     pub traffic_gb: Money,
+    /// What may run there.
+    pub capacity: Capacity,
 }
 
 /// A service's template.
@@ -56,7 +58,8 @@ pub struct ServiceSettings {
 
 impl Settings {
     /// Areas of one locality each with the prices of the µPlacer simulators (per core·h and GB·h: cloud 0.0208 and
-    /// 0.0104, edge 0.028 and 0.014; per GB of traffic 0.02): what matters for a choice is that an edge is dearer.
+    /// 0.0104, edge 0.028 and 0.014; per GB of traffic 0.02): what matters for a choice is that an edge is dearer. No limit
+    /// of bandwidth or capacity.
     pub fn new(cloud: AreaName, edges: impl IntoIterator<Item = AreaName>) -> Self {
         let area = |name, cpu: f64, memory: f64| Area {
             name,
@@ -70,6 +73,7 @@ impl Settings {
             area: area(name, 0.028, 0.014),
             bandwidth: None,
             traffic_gb: Money::nearest(0.02),
+            capacity: Capacity::default(),
         };
         Self {
             cloud: area(cloud, 0.0208, 0.0104),

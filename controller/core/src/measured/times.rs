@@ -7,10 +7,14 @@ use super::learned::{Fit, Learned};
 use super::sums::{From, Sums};
 use crate::ids::{ServiceName, Timestamp};
 use crate::model::{AreaIx, Edge, ServiceIx, byte_us};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Measured, Snapshot};
 
 /// With fewer requests an area's own time is not taken from itself but from all areas together.
 const OWN_TIME_REQUESTS: f64 = 30.0;
+/// Calls that the mean hop of all services counts for in that of each: a hop is the difference of two means, and with
+/// times that vary by 15 ms this many calls know it to 1 ms, which is about what it is.
+const HOP_PRIOR_CALLS: f64 = 225.0;
+
 /// What a call takes beyond the callee's own delay: weighted sum and weight.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hop {
@@ -30,7 +34,8 @@ pub(super) struct Inside {
 pub(super) struct Times<'a> {
     sums: &'a Sums,
     edges: usize,
-    links: Vec<(f64, f64)>,
+    /// Round trip and time of a byte, µs, of each edge; none where the round trip is not known.
+    links: Vec<Option<(f64, f64)>>,
     all_local: Hop,
     all_remote: Hop,
     at: Timestamp,
@@ -47,6 +52,14 @@ impl Hop {
     fn mean(self) -> Option<f64> {
         (self.calls > 0.0).then(|| (self.us / self.calls).max(0.0))
     }
+
+    /// The mean, drawn to that of all services where there are few calls.
+    fn shrunk(mut self, all: Self) -> Option<f64> {
+        if let Some(all) = all.mean() {
+            self.add(all, HOP_PRIOR_CALLS);
+        }
+        self.mean()
+    }
 }
 
 // === impl Times ===
@@ -54,8 +67,10 @@ impl Hop {
 impl<'a> Times<'a> {
     pub(super) fn new(sums: &'a Sums, edges: &[Edge], snapshot: &Snapshot) -> Self {
         let link = |(at, edge): (usize, &Edge)| {
+            let rtt = &snapshot.edges.get(&edge.area.name)?.rtt;
+            let known = matches!(rtt, Measured::Present { .. });
             let traffic = traffic_bps(sums, AreaIx::all(edges.len()).nth(at + 1), snapshot.window);
-            (edge.rtt.as_f64(), byte_us(traffic, edge.bandwidth))
+            known.then(|| (edge.rtt.as_f64(), byte_us(traffic, edge.bandwidth)))
         };
         let links = edges.iter().enumerate().map(link).collect();
         let mut this = Self {
@@ -94,14 +109,13 @@ impl<'a> Times<'a> {
 
     pub(super) fn hop_local(&self, service: ServiceIx) -> f64 {
         let (local, _) = self.hops(Some(service));
-        local.mean().or_else(|| self.all_local.mean()).unwrap_or(0.0)
+        local.shrunk(self.all_local).unwrap_or(0.0)
     }
 
     pub(super) fn hop_remote(&self, service: ServiceIx) -> f64 {
         let (_, remote) = self.hops(Some(service));
         remote
-            .mean()
-            .or_else(|| self.all_remote.mean())
+            .shrunk(self.all_remote)
             .unwrap_or_else(|| self.hop_local(service))
     }
 
@@ -110,7 +124,8 @@ impl<'a> Times<'a> {
     }
 
     /// Local and remote hops to one service, or to all: mean outbound less mean inbound, weighted by calls (over all
-    /// callers of an area the callers' differences cancel), less round trip and transfer between areas.
+    /// callers of an area the callers' differences cancel), less round trip and transfer between areas. Edges whose round
+    /// trip is not known say nothing of remote hops.
     fn hops(&self, only: Option<ServiceIx>) -> (Hop, Hop) {
         let (mut local, mut remote) = (Hop::default(), Hop::default());
         for ((from, callee, area), sum) in &self.sums.calls {
@@ -125,25 +140,21 @@ impl<'a> Times<'a> {
             let over = outbound - inbound;
             if from.area() == to {
                 local.add(over, sum.timed);
-            } else {
-                remote.add(
-                    over - self.between(from.area(), to, sum.bytes / sum.timed),
-                    sum.timed,
-                );
+            } else if let Some(way) = self.between(from.area(), to, sum.bytes / sum.timed) {
+                remote.add(over - way, sum.timed);
             }
         }
         (local, remote)
     }
 
     /// As the model has it: the round trips of both edges, and the transfer into the caller's.
-    fn between(&self, from: AreaIx, to: AreaIx, bytes: f64) -> f64 {
-        let link = |area: AreaIx| {
-            area.position()
-                .checked_sub(1)
-                .and_then(|edge| self.links.get(edge))
+    fn between(&self, from: AreaIx, to: AreaIx, bytes: f64) -> Option<f64> {
+        let link = |area: AreaIx| match area {
+            AreaIx::Cloud => Some((0.0, 0.0)),
+            AreaIx::Edge(edge) => self.links.get(edge.position()).copied().flatten(),
         };
-        let rtt: f64 = [from, to].into_iter().filter_map(link).map(|(rtt, _)| rtt).sum();
-        rtt + link(from).map_or(0.0, |(_, byte_us)| byte_us * bytes)
+        let ((rtt_from, byte_us), (rtt_to, _)) = (link(from)?, link(to)?);
+        Some(rtt_from + rtt_to + byte_us * bytes)
     }
 }
 

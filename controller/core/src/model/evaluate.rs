@@ -162,13 +162,13 @@ fn link(problem: &Problem, edge: EdgeIx, value: &Edge, shares: &Shares, rates: &
     }
 }
 
-/// Time of a byte on a link, µs: 8·10⁶·σ/B with σ = 1/(1 − T/B) below saturation and 10⁶·T/B from there on; 0 without a
-/// limit.
+/// Time of a byte on a link, µs: 8·10⁶·σ/B with σ = 1/(1 − T/B), at most 10⁶, below saturation and 10⁶·T/B from there on;
+/// 0 without a limit. (The reference has no "at most": there σ falls to 10⁶ where the link becomes saturated.)
 pub(crate) fn byte_us(traffic_bps: f64, bandwidth: Option<BitsPerSecond>) -> f64 {
     let Some(bandwidth) = bandwidth else { return 0.0 };
     let load = traffic_bps / bandwidth.as_f64();
     let spread = if load < 1.0 {
-        1.0 / (1.0 - load)
+        (1.0 / (1.0 - load)).min(SATURATED_SPREAD)
     } else {
         SATURATED_SPREAD * load
     };

@@ -238,7 +238,9 @@ impl<'p> Incremental<'p> {
             let rate = self.layout.edges[edge.position()].rate;
             rate * self.edges[edge.position()].calls[service.position()]
         };
-        let rest = (0..self.edges.len()).map(EdgeIx::at).filter(|edge| !edges.contains(edge));
+        let rest = (0..self.edges.len())
+            .map(EdgeIx::at)
+            .filter(|edge| !edges.contains(edge));
         (self.layout.rate[service.position()] - rest.map(|edge| here(&edge)).sum::<f64>()).max(0.0)
     }
 

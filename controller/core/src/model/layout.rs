@@ -188,7 +188,8 @@ impl<'p> Layout<'p> {
     /// Calls per user request of an edge that reach a service, wherever it runs.
     pub(crate) fn calls(&self, edge: EdgeIx, service: ServiceIx) -> f64 {
         let row = self.calls.get(edge.position());
-        row.and_then(|row| row.get(service.position()).copied()).unwrap_or_default()
+        row.and_then(|row| row.get(service.position()).copied())
+            .unwrap_or_default()
     }
 
     fn count_calls(&mut self) {

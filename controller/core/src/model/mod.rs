@@ -61,15 +61,15 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use cost::{Cost, EdgeCost};
 pub(crate) use cost::of_site;
+pub use cost::{Cost, EdgeCost};
 pub(crate) use delay::overlap;
 pub(crate) use evaluate::byte_us;
 pub use evaluate::{EdgeEvaluation, Evaluation, LONGEST_US, evaluate};
 pub use graph::{MAX_CALLS, MAX_CYCLE};
 pub use incremental::{Incremental, Peek};
-pub(crate) use layout::{EdgeRows, Layout, Replica};
 pub use ix::{AreaIx, EdgeIx, Grid, ServiceIx};
+pub(crate) use layout::{EdgeRows, Layout, Replica};
 pub use placement::DensePlacement;
 pub use problem::{MAX_EDGES, MAX_SERVICES, Problem, ProblemError};
 pub use shares::Shares;

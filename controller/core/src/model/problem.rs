@@ -7,6 +7,7 @@ use super::graph::{CallGraph, GraphError, MAX_CALLS, MAX_CYCLE};
 use super::ix::{AreaIx, EdgeIx, ServiceIx};
 use super::spec::{Area, Edge, Pin, Service, Site, Spec, Standby};
 use crate::ids::{AreaName, ServiceName};
+use crate::units::Micros;
 
 /// Services of a problem at most: a grid of 8 edges is then 72 MB.
 pub const MAX_SERVICES: usize = 1_000_000;
@@ -120,6 +121,13 @@ impl Problem {
     /// The parts.
     pub const fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// Sets the mean user delay that is wanted at an edge; none: what runs there is left as it is.
+    pub fn set_target(&mut self, edge: EdgeIx, target: Option<Micros>) {
+        if let Some(edge) = self.spec.edges.get_mut(edge.position()) {
+            edge.target = target;
+        }
     }
 
     /// Number of services.

@@ -2,6 +2,10 @@
 
 use proptest::prelude::*;
 
+mod cases;
+mod cycles;
+mod extreme;
+
 use super::*;
 use crate::cluster::RoutingPlan;
 use crate::example;

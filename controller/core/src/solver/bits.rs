@@ -39,6 +39,12 @@ impl Bits {
 
     /// Members of one of both.
     pub(super) fn differing(&self, other: &Self) -> Self {
-        Self(self.0.iter().zip(&other.0).map(|(one, other)| one ^ other).collect())
+        Self(
+            self.0
+                .iter()
+                .zip(&other.0)
+                .map(|(one, other)| one ^ other)
+                .collect(),
+        )
     }
 }

@@ -144,7 +144,11 @@ impl<'s, 'p> Tree<'s, 'p> {
     /// A node that costs so much can't lead to anything better.
     fn enough(&self) -> f64 {
         let best = &self.search.best;
-        if best.meets() { best.cost - SAME * best.cost.abs() } else { f64::INFINITY }
+        if best.meets() {
+            best.cost - SAME * best.cost.abs()
+        } else {
+            f64::INFINITY
+        }
     }
 
     fn fixes(&self, at: usize) -> Vec<Fix> {
@@ -154,7 +158,11 @@ impl<'s, 'p> Tree<'s, 'p> {
             Pin::Edge => Fix::In,
         };
         let _ = at;
-        self.search.problem.services().map(|(_, service)| pinned(service.pin)).collect()
+        self.search
+            .problem
+            .services()
+            .map(|(_, service)| pinned(service.pin))
+            .collect()
     }
 
     /// Bounds a node and opens it where it may lead to something better.
@@ -178,7 +186,10 @@ impl<'s, 'p> Tree<'s, 'p> {
                 });
             }
             self.relaxed[edge].fixed = fixed;
-            let start = node.edges.get(edge).map_or((0.0, 0.0), |known| (known.price, known.bytes));
+            let start = node
+                .edges
+                .get(edge)
+                .map_or((0.0, 0.0), |known| (known.price, known.bytes));
             let others: f64 = node
                 .edges
                 .iter()
@@ -187,7 +198,12 @@ impl<'s, 'p> Tree<'s, 'p> {
                 .map(|(_, known)| known.cost)
                 .sum();
             let enough = self.enough() - self.constant - others;
-            let found = bound(&mut self.relaxed[edge], self.search.limits_us[edge], start, enough);
+            let found = bound(
+                &mut self.relaxed[edge],
+                self.search.limits_us[edge],
+                start,
+                enough,
+            );
             self.search.spent += found.spent;
             if found.cost == f64::INFINITY {
                 return;
@@ -198,7 +214,9 @@ impl<'s, 'p> Tree<'s, 'p> {
                 widest = Some((width, edge, service));
             }
             let known = Known {
-                cost: found.cost.max(node.edges.get(edge).map_or(f64::NEG_INFINITY, |known| known.cost)),
+                cost: found
+                    .cost
+                    .max(node.edges.get(edge).map_or(f64::NEG_INFINITY, |known| known.cost)),
                 price: found.price,
                 bytes: found.bytes,
             };
@@ -213,7 +231,9 @@ impl<'s, 'p> Tree<'s, 'p> {
         if cost >= self.enough() {
             return;
         }
-        node.next = widest.map(|(_, edge, service)| (edge, service)).or_else(|| self.undecided(&node));
+        node.next = widest
+            .map(|(_, edge, service)| (edge, service))
+            .or_else(|| self.undecided(&node));
         self.open.push(Reverse((Cost(cost), self.nodes.len())));
         self.nodes.push(node);
     }
@@ -233,18 +253,30 @@ impl<'s, 'p> Tree<'s, 'p> {
         }
     }
 
-    /// The service in which the two choices at the best price differ and that most calls reach.
+    /// What to decide next at an edge, and how much of the gap it stands for: where replicas may be off most, who may call
+    /// that service; else the service in which the two choices at the best price differ and that most calls reach.
     fn widest(&self, edge: usize, found: &Bounded) -> Option<(f64, ServiceIx)> {
+        let (price, replicas) = found.split;
+        if let Some((loose, service)) = replicas
+            && loose > price
+            && let Some(above) = self.relaxed[edge].undecided_above(service)
+        {
+            return Some((loose, above));
+        }
         let differing = match (&found.keeps, &found.breaks) {
             (Some(keeps), Some(breaks)) => keeps.differing(breaks),
             _ => return None,
         };
         let at = self.search.edges[edge];
         let layout = self.search.now.layout();
-        let free = differing.iter().filter(|j| self.relaxed[edge].fixed[*j] == Fix::Free);
-        free.map(ServiceIx::at)
+        let free = differing
+            .iter()
+            .filter(|j| self.relaxed[edge].fixed[*j] == Fix::Free);
+        let most = free
+            .map(ServiceIx::at)
             .map(|service| (layout.calls(at, service), service))
-            .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))
+            .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))?;
+        Some((price, most.1))
     }
 
     /// Any service that is not decided: the choices agree, yet the bound is below the placement's cost.
@@ -258,7 +290,8 @@ impl<'s, 'p> Tree<'s, 'p> {
                 if of == edge {
                     decided.push(service);
                 }
-                step = parent.and_then(|parent| Some((self.nodes[parent].decided?, self.nodes[parent].parent)));
+                step =
+                    parent.and_then(|parent| Some((self.nodes[parent].decided?, self.nodes[parent].parent)));
             }
             for (service, value) in self.search.problem.services() {
                 let calls = layout.calls(self.search.edges[edge], service);

@@ -1,14 +1,16 @@
 //! The best price of the delay: the highest of the bounds L(μ).
 
 use super::bits::Bits;
-use super::relaxed::{Pair, Relaxed};
+use super::recursion::Pair;
+use super::relaxed::Relaxed;
+use crate::model::ServiceIx;
 
 /// Choices for one price search: each cuts the bracket where two known lines of L meet, which ends after few.
 const CHOICES: usize = 12;
 /// Tangents that are tried, each where the last search ended.
 const TANGENTS: usize = 3;
 /// Lines of L nearer than this meet.
-const SAME: f64 = 1e-12;
+const SAME: f64 = 1e-9;
 
 /// What is known about an edge under some decisions.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub(super) struct Bounded {
     /// The choice that keeps the (relaxed) limit, and the cheaper one that does not. Both at the best price.
     pub(super) keeps: Option<Bits>,
     pub(super) breaks: Option<Bits>,
+    /// What the bound gives away to the one price of the delay, and where it gives most away to steps of replicas.
+    pub(super) split: (f64, Option<(f64, ServiceIx)>),
     /// Choices made.
     pub(super) spent: u64,
 }
@@ -34,21 +38,53 @@ struct Line {
     over_us: f64,
 }
 
-/// The bound of an edge: infinite where its limit can't be kept. `start` is where a search with other decisions ended.
-pub(super) fn bound(relaxed: &mut Relaxed<'_>, limit_us: Option<f64>, start: (f64, f64), enough: f64) -> Bounded {
-    relaxed.prepare(limit_us);
+/// The bound of an edge: infinite where its limit can't be kept. `start` is where a search with other decisions ended;
+/// past `enough` it need not be higher.
+pub(super) fn bound(
+    relaxed: &mut Relaxed<'_>,
+    limit_us: Option<f64>,
+    start: (f64, f64),
+    enough: f64,
+) -> Bounded {
+    let idle = with_link(relaxed, false, limit_us, start, enough);
+    if !relaxed.may_saturate(limit_us) {
+        return idle;
+    }
+    // Traffic is paid up to the bandwidth, which is not convex: one bound below it, one above.
+    let full = with_link(relaxed, true, limit_us, start, enough);
+    let spent = idle.spent + full.spent;
+    let lower = if full.cost < idle.cost { full } else { idle };
+    Bounded { spent, ..lower }
+}
+
+fn with_link(
+    relaxed: &mut Relaxed<'_>,
+    saturated: bool,
+    limit_us: Option<f64>,
+    start: (f64, f64),
+    enough: f64,
+) -> Bounded {
+    relaxed.prepare(saturated);
     let mut best = Bounded {
         cost: f64::NEG_INFINITY,
         price: start.0,
         bytes: start.1,
         keeps: None,
         breaks: None,
+        split: (0.0, None),
         spent: 0,
     };
+    if start.0 > 0.0 {
+        relaxed.lay_tangent(start.1);
+        line(relaxed, limit_us, start.0, &mut best);
+        if best.cost >= enough {
+            return best;
+        }
+    }
     for _ in 0..TANGENTS {
         let (bytes, before) = (best.bytes, best.cost);
         relaxed.lay_tangent(bytes);
-        search(relaxed, limit_us, &mut best);
+        search(relaxed, limit_us, enough, &mut best);
         let moved = (best.bytes - bytes).abs() > 1e-3 * bytes.max(1.0);
         if best.cost >= enough || !moved || best.cost <= before + SAME * before.abs() && before.is_finite() {
             break;
@@ -57,12 +93,13 @@ pub(super) fn bound(relaxed: &mut Relaxed<'_>, limit_us: Option<f64>, start: (f6
     best
 }
 
-fn search(relaxed: &mut Relaxed<'_>, limit_us: Option<f64>, best: &mut Bounded) {
+fn search(relaxed: &mut Relaxed<'_>, limit_us: Option<f64>, enough: f64, best: &mut Bounded) {
     let free = line(relaxed, limit_us, 0.0, best);
     if free.over_us <= 0.0 {
-        let (here, bytes) = relaxed.chosen();
-        best.bytes = bytes;
-        best.keeps = Some(here);
+        let routed = relaxed.chosen();
+        best.bytes = routed.bytes;
+        best.split = (0.0, relaxed.loosest(&routed.calls));
+        best.keeps = Some(routed.here);
         best.breaks = None;
         return;
     }
@@ -81,17 +118,23 @@ fn search(relaxed: &mut Relaxed<'_>, limit_us: Option<f64>, best: &mut Bounded) 
         let price = first.take().unwrap_or(meet);
         let next = line(relaxed, limit_us, price, best);
         let known = low.cost + meet * low.over_us;
-        if price == meet && next.cost + meet * next.over_us >= known - SAME * known.abs() {
+        let met = price == meet && next.cost + meet * next.over_us >= known - SAME * known.abs();
+        if met || best.cost >= enough {
             break;
         }
-        if next.over_us > 0.0 { low = next } else { high = next }
+        if next.over_us > 0.0 {
+            low = next
+        } else {
+            high = next
+        }
     }
     relaxed.choose(low.price);
-    best.breaks = Some(relaxed.chosen().0);
+    best.breaks = Some(relaxed.chosen().here);
     relaxed.choose(high.price);
-    let (here, bytes) = relaxed.chosen();
-    best.keeps = Some(here);
-    best.bytes = bytes;
+    let routed = relaxed.chosen();
+    best.bytes = routed.bytes;
+    best.split = (high.cost - best.cost, relaxed.loosest(&routed.calls));
+    best.keeps = Some(routed.here);
     best.spent += 2;
 }
 
@@ -99,8 +142,12 @@ fn line(relaxed: &mut Relaxed<'_>, limit_us: Option<f64>, price: f64, best: &mut
     best.spent += 1;
     let Pair { cost, delay_us } = relaxed.choose(price);
     let over_us = limit_us.map_or(0.0, |limit| delay_us - limit);
-    let value = if price == 0.0 { cost } else { cost + price * over_us };
-    if price.is_finite() && !relaxed.unsettled && value > best.cost {
+    let value = if price == 0.0 {
+        cost
+    } else {
+        cost + price * over_us
+    };
+    if price.is_finite() && !relaxed.unsettled() && value > best.cost {
         best.cost = value;
         best.price = price;
     }

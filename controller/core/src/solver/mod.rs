@@ -7,6 +7,7 @@ mod bits;
 mod branch;
 mod dual;
 mod moves;
+mod recursion;
 mod relaxed;
 mod search;
 #[cfg(test)]
@@ -17,7 +18,9 @@ use serde::Serialize;
 use self::bits::Bits;
 use self::branch::{Ended, Tree};
 use self::search::{Candidate, SAME, Search};
-use crate::model::{DensePlacement, EdgeIx, Evaluation, Incremental, Pin, Problem, ServiceIx, Shares, evaluate};
+use crate::model::{
+    DensePlacement, EdgeIx, Evaluation, Incremental, Pin, Problem, ServiceIx, Shares, evaluate,
+};
 use crate::units::{Micros, Money};
 
 /// Work that a solution may take.
@@ -143,7 +146,11 @@ impl Bound {
     /// Part of the cost that could be saved at most.
     pub fn gap(&self, cost: Money) -> f64 {
         let cost = cost.as_f64();
-        if cost > 0.0 { (cost - self.cost.as_f64()).max(0.0) / cost } else { 0.0 }
+        if cost > 0.0 {
+            (cost - self.cost.as_f64()).max(0.0) / cost
+        } else {
+            0.0
+        }
     }
 }
 
@@ -160,7 +167,9 @@ pub fn solve(problem: &Problem, current: &DensePlacement, budget: Budget) -> Sol
         let measured = problem.edge(edge).and_then(|edge| edge.measured);
         measured.map_or(model, |measured| measured.as_f64() + model - before)
     };
-    let targets = problem.edges().filter_map(|(edge, value)| Some((edge, value.target?)));
+    let targets = problem
+        .edges()
+        .filter_map(|(edge, value)| Some((edge, value.target?)));
     let (edges, limits): (Vec<EdgeIx>, Vec<Option<f64>>) = targets
         .map(|(edge, target)| {
             let model = target.as_f64() - anchored(edge, 0.0);
@@ -173,7 +182,12 @@ pub fn solve(problem: &Problem, current: &DensePlacement, budget: Budget) -> Sol
 }
 
 fn run(search: &mut Search<'_>) -> Ended {
-    let everything: Vec<Bits> = search.edges.clone().into_iter().map(|edge| everything(search.problem, edge)).collect();
+    let everything: Vec<Bits> = search
+        .edges
+        .clone()
+        .into_iter()
+        .map(|edge| everything(search.problem, edge))
+        .collect();
     search.offer(&everything, Origin::Everything);
     let ended = Tree::new(search, search.budget / 2).run();
     if !ended.closed {
@@ -185,9 +199,15 @@ fn run(search: &mut Search<'_>) -> Ended {
 fn everything(problem: &Problem, edge: EdgeIx) -> Bits {
     let mut set = Bits::new(problem.services_len());
     let users = problem.edge(edge).map_or(&[][..], |edge| &edge.user_calls);
-    let mut open: Vec<ServiceIx> = users.iter().filter(|(_, calls)| calls.as_f64() > 0.0).map(|(j, _)| *j).collect();
+    let mut open: Vec<ServiceIx> = users
+        .iter()
+        .filter(|(_, calls)| calls.as_f64() > 0.0)
+        .map(|(j, _)| *j)
+        .collect();
     while let Some(service) = open.pop() {
-        let may = problem.service(service).is_some_and(|service| service.pin != Pin::Cloud);
+        let may = problem
+            .service(service)
+            .is_some_and(|service| service.pin != Pin::Cloud);
         if may && !set.contains(service.position()) {
             set.set(service.position(), true);
             open.extend(problem.calls_of(service).iter().map(|(callee, _)| *callee));
@@ -223,15 +243,34 @@ fn finish(search: &mut Search<'_>, ended: Ended, anchored: &dyn Fn(EdgeIx, f64) 
         .edges()
         .map(|(edge, value)| Outlook {
             now: Micros::nearest(0.0),
-            predicted: Micros::nearest(anchored(edge, evaluation.edges.get(edge.position()).map_or(0.0, |edge| edge.delay.as_f64()))),
-            reach: if value.target.is_none() { Reach::NoTarget } else if best.meets() { Reach::Met } else { Reach::TargetTooLow },
+            predicted: Micros::nearest(anchored(
+                edge,
+                evaluation
+                    .edges
+                    .get(edge.position())
+                    .map_or(0.0, |edge| edge.delay.as_f64()),
+            )),
+            reach: if value.target.is_none() {
+                Reach::NoTarget
+            } else if best.meets() {
+                Reach::Met
+            } else {
+                Reach::TargetTooLow
+            },
         })
         .collect();
     Solution {
         placement,
         evaluation,
         edges,
-        bound: Bound { cost: Money::nearest(if ended.cost.is_finite() { ended.cost.min(cost) } else { cost }), optimal },
+        bound: Bound {
+            cost: Money::nearest(if ended.cost.is_finite() {
+                ended.cost.min(cost)
+            } else {
+                cost
+            }),
+            optimal,
+        },
         origin: best.origin,
         runner_up: None,
         evaluations: search.spent,

@@ -49,7 +49,10 @@ impl Search<'_> {
                 swaps.retain(|swap| !swap.is_empty());
                 let swaps = self.ranked(at, swaps, &here);
                 for change in adds.into_iter().chain(drops).chain(swaps) {
-                    if best.as_ref().is_none_or(|best| change.to.compare(&best.to).is_lt()) {
+                    if best
+                        .as_ref()
+                        .is_none_or(|best| change.to.compare(&best.to).is_lt())
+                    {
                         best = Some(change);
                     }
                 }
@@ -71,7 +74,9 @@ impl Search<'_> {
                 let drops = self.removals(at);
                 let first = self.ranked(at, drops, &here).into_iter().next();
                 if let Some(first) = first
-                    && best.as_ref().is_none_or(|best| first.to.compare(&best.to).is_lt())
+                    && best
+                        .as_ref()
+                        .is_none_or(|best| first.to.compare(&best.to).is_lt())
                 {
                     best = Some(first);
                 }
@@ -111,11 +116,19 @@ impl Search<'_> {
             for service in &services {
                 let was = self.present[at].contains(service.position());
                 let is = self.now.contains(edge, *service);
-                to.moves = if was == is { to.moves + 1 } else { to.moves.saturating_sub(1) };
+                to.moves = if was == is {
+                    to.moves + 1
+                } else {
+                    to.moves.saturating_sub(1)
+                };
             }
             ranked.push(Change { at, services, to });
         }
-        ranked.sort_by(|one, other| one.to.compare(&other.to).then_with(|| one.services.cmp(&other.services)));
+        ranked.sort_by(|one, other| {
+            one.to
+                .compare(&other.to)
+                .then_with(|| one.services.cmp(&other.services))
+        });
         ranked
     }
 

@@ -18,6 +18,7 @@
 use std::sync::Arc;
 
 use super::bits::Bits;
+use super::recursion::{Pair, Recursion, Routed, Row};
 use crate::model::{EdgeIx, EdgeRows, LONGEST_US, Layout, Replica, ServiceIx, of_site};
 
 /// Load of the link up to which tangents are laid: their slope at 0.99 is 10⁴ times that of an idle link.
@@ -26,8 +27,9 @@ const STEEPEST: f64 = 0.99;
 const LONG_TRANSFER_US: f64 = 1e7;
 /// µs · bit/s that a byte takes at least on a saturated link: 8·10⁶ of an idle one times the model's 10⁶.
 const SATURATED_US: f64 = 8e12;
-/// Rounds of the recursion on a cycle.
-const ROUNDS: usize = 500;
+
+/// Possible numbers of calls that are looked at one by one.
+const MANY: usize = 8;
 
 /// What has been decided about a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +37,6 @@ pub(super) enum Fix {
     Free,
     In,
     Out,
-}
-
-/// A cost and a delay.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pair {
-    pub(super) cost: f64,
-    pub(super) delay_us: f64,
 }
 
 /// An edge, relaxed.
@@ -63,13 +58,9 @@ pub(super) struct Relaxed<'p> {
     per_call: Vec<f64>,
     /// Cost that no κ can express: savings of the cloud that a first replica at the edge brings.
     savings: f64,
-    byte_price: f64,
     tangent: Tangent,
-    values: Vec<Pair>,
-    stays: Vec<bool>,
     flow: Vec<Flow>,
-    /// A cycle's recursion did not come to rest: no bound.
-    pub(super) unsettled: bool,
+    recursion: Recursion,
 }
 
 /// Calls of a service at the edge per user request, were it there: certain ones, at least where there are any, at most.
@@ -78,6 +69,15 @@ struct Flow {
     sure: f64,
     low: f64,
     high: f64,
+    /// All numbers of calls that are possible, where they are few.
+    points: Points,
+}
+
+/// Up to [`MANY`] numbers; none: more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Points {
+    count: Option<u8>,
+    values: [f64; MANY],
 }
 
 /// g₀ + g'·bytes, µs.
@@ -85,26 +85,6 @@ struct Flow {
 struct Tangent {
     at_zero: f64,
     slope: f64,
-}
-
-// === impl Pair ===
-
-impl Pair {
-    fn plus(self, other: Self, factor: f64) -> Self {
-        Self {
-            cost: self.cost + factor * other.cost,
-            delay_us: self.delay_us + factor * other.delay_us,
-        }
-    }
-
-    /// μ·delay is left out where only the delay counts.
-    fn priced(self, price: f64) -> f64 {
-        if price.is_infinite() {
-            self.delay_us
-        } else {
-            self.cost + price * self.delay_us
-        }
-    }
 }
 
 // === impl Relaxed ===
@@ -130,12 +110,9 @@ impl<'p> Relaxed<'p> {
             waited: vec![1.0; count],
             per_call: vec![0.0; count],
             savings: 0.0,
-            byte_price: 0.0,
             tangent: Tangent::default(),
-            values: vec![Pair::default(); count],
-            stays: vec![false; count],
             flow: vec![Flow::default(); count],
-            unsettled: false,
+            recursion: Recursion::new(&layout, edge),
             layout,
         };
         this.lay_tangent(0.0);
@@ -151,7 +128,12 @@ impl<'p> Relaxed<'p> {
         (0..self.cloud.len())
             .map(|j| {
                 let Replica { price, .. } = self.layout.cloud[j];
-                price * if self.joint { self.linear_cloud(j) } else { f64::from(self.cloud[j]) }
+                price
+                    * if self.joint {
+                        self.linear_cloud(j)
+                    } else {
+                        f64::from(self.cloud[j])
+                    }
             })
             .sum()
     }
@@ -162,12 +144,18 @@ impl<'p> Relaxed<'p> {
         let one = site.threshold.as_f64() * site.cpu_request.as_f64();
         let needed = self.layout.cpu_per_request[j] * self.elsewhere[j] / one;
         let least = f64::from(site.min_replicas);
-        if one > 0.0 && needed > least { needed } else { least }
+        if one > 0.0 && needed > least {
+            needed
+        } else {
+            least
+        }
     }
 
     /// Weighs parallel calls by a placement: the slowest counts whole, the others s.
     pub(super) fn weigh(&mut self, here: &Bits) {
-        let Some(serial) = self.layout.serial.clone() else { return };
+        let Some(serial) = self.layout.serial.clone() else {
+            return;
+        };
         let layout = Arc::clone(&self.layout);
         let rows = &layout.edges[self.edge.position()];
         let mut below = vec![0.0; serial.len()];
@@ -184,16 +172,26 @@ impl<'p> Relaxed<'p> {
                     f * if here.contains(j) { stays } else { remote }
                 })
                 .collect();
-            let slowest = times.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(at, _)| at);
+            let slowest = times
+                .iter()
+                .enumerate()
+                .max_by(|a, b| a.1.total_cmp(b.1))
+                .map(|(at, _)| at);
             let factor = |at: usize| if Some(at) == slowest { 1.0 } else { serial[i] };
             weights[i] = (0..times.len()).map(factor).collect();
-            below[i] = rows.own_us[i] + times.iter().enumerate().map(|(at, time)| factor(at) * time).sum::<f64>();
+            below[i] = rows.own_us[i]
+                + times
+                    .iter()
+                    .enumerate()
+                    .map(|(at, time)| factor(at) * time)
+                    .sum::<f64>();
         }
         self.weights = Some(weights);
     }
 
     /// What the decisions in `fixed` leave possible: calls by service, and so κ.
-    pub(super) fn prepare(&mut self, limit_us: Option<f64>) {
+    /// `saturated`: the link is, so that its whole bandwidth is paid and no less; else it is not.
+    pub(super) fn prepare(&mut self, saturated: bool) {
         let layout = Arc::clone(&self.layout);
         let rows = &layout.edges[self.edge.position()];
         self.savings = 0.0;
@@ -204,6 +202,7 @@ impl<'p> Relaxed<'p> {
                 sure: user,
                 low: if user > 0.0 { user } else { f64::INFINITY },
                 high: user,
+                points: Points::default().with(0.0, &[user]),
             };
             let mut waited = if user > 0.0 { 1.0 } else { f64::INFINITY };
             for (caller, f) in layout.callers.of(*service) {
@@ -214,9 +213,11 @@ impl<'p> Relaxed<'p> {
                 }
                 arriving.low = arriving.low.min(from.low * f);
                 arriving.high += from.high * f;
-                if self.fixed[i] == Fix::In {
+                let certain = self.fixed[i] == Fix::In && from.sure > 0.0;
+                if certain {
                     arriving.sure += from.sure * f;
                 }
+                arriving.points = arriving.points.and(&from.points, *f, certain);
                 waited = waited.min(self.waited[i] * self.weight(*caller, *service));
             }
             arriving.low = arriving.low.max(arriving.sure).min(arriving.high);
@@ -232,36 +233,64 @@ impl<'p> Relaxed<'p> {
                 sure: rows.share * arriving.sure,
                 low: rows.share * arriving.low,
                 high: rows.share * arriving.high,
+                points: arriving.points.scaled(rows.share),
+            };
+            self.per_call[j] = match flow.points.get() {
+                Some(points) => {
+                    let called = points.iter().filter(|n| **n > 0.0);
+                    let least = called
+                        .map(|n| self.cost_of_calls(j, *n) / n)
+                        .fold(f64::INFINITY, f64::min);
+                    if least.is_finite() { least } else { 0.0 }
+                }
+                None => self.least_cost_of_a_call(j, flow.low, flow.high),
             };
             self.flow[j] = flow;
-            self.per_call[j] = self.least_cost_of_a_call(j, flow.low, flow.high);
         }
-        self.byte_price = 8.0 * rows.rate * rows.bps_price * self.paid(limit_us);
+        let mut byte_price = 8.0 * rows.rate * rows.bps_price;
+        if let (true, Some(bandwidth)) = (saturated, rows.bandwidth) {
+            byte_price = 0.0;
+            self.savings += rows.bps_price * bandwidth.as_f64();
+        }
+        self.recursion.prepare(|j| {
+            (self.flow[j].high > 0.0).then(|| Row {
+                fix: self.fixed[j],
+                cut_cost: rows.bytes[j] * byte_price,
+                remote_us: self.waited[j] * rows.remote_us[j],
+                bytes: self.waited[j] * rows.bytes[j],
+                in_cost: self.per_call[j],
+                in_us: self.waited[j] * (rows.hop_us[j] + rows.own_us[j]),
+            })
+        });
     }
 
-    /// Traffic is paid up to the bandwidth. Where the limit on the delay rules a saturated link out, that is all of it;
-    /// else the chord from nothing to the most there can be is below it.
-    fn paid(&self, limit_us: Option<f64>) -> f64 {
+    /// Whether the link may be saturated within a limit on the delay. Call it after [`Self::prepare`].
+    pub(super) fn may_saturate(&self, limit_us: Option<f64>) -> bool {
         let rows = self.rows();
         let Some(bandwidth) = rows.bandwidth.map(crate::units::BitsPerSecond::as_f64) else {
-            return 1.0;
+            return false;
         };
+        let calls = self
+            .layout
+            .problem
+            .services()
+            .map(|(j, _)| self.layout.calls(self.edge, j));
+        let most_bytes: f64 = calls.zip(&rows.bytes).map(|(calls, bytes)| calls * bytes).sum();
+        if 8.0 * rows.rate * most_bytes < bandwidth * (1.0 - 1e-9) {
+            return false;
+        }
         let waited = self.waited.iter().copied().fold(1.0, f64::min);
         let a_byte = (SATURATED_US / bandwidth).min(LONGEST_US / rows.largest.max(1.0));
         let saturated_us = waited * a_byte * bandwidth / (8.0 * rows.rate);
-        if limit_us.is_some_and(|limit| limit < saturated_us) {
-            return 1.0;
-        }
-        let calls = self.layout.problem.services().map(|(j, _)| self.layout.calls(self.edge, j));
-        let most_bytes: f64 = calls.zip(&rows.bytes).map(|(calls, bytes)| calls * bytes).sum();
-        (bandwidth / (8.0 * rows.rate * most_bytes)).min(1.0)
+        limit_us.is_none_or(|limit| limit >= saturated_us)
     }
 
     fn weight(&self, caller: ServiceIx, callee: ServiceIx) -> f64 {
         let Some(weights) = &self.weights else { return 1.0 };
         let calls = self.layout.problem.calls_of(caller);
         let at = calls.iter().position(|(service, _)| *service == callee);
-        at.and_then(|at| weights[caller.position()].get(at).copied()).unwrap_or(1.0)
+        at.and_then(|at| weights[caller.position()].get(at).copied())
+            .unwrap_or(1.0)
     }
 
     /// κ over n in [low, high]: (edge replicas − replicas that the cloud no longer needs) / n.
@@ -273,11 +302,6 @@ impl<'p> Relaxed<'p> {
         let rows = &layout.edges[self.edge.position()];
         let (edge, cloud) = (&rows.sites[j], &layout.cloud[j]);
         let cpu = layout.cpu_per_request[j] * rows.rate;
-        if low == high && !self.joint {
-            let rest = (layout.cpu_per_request[j] * self.elsewhere[j] - cpu * low).max(0.0);
-            let saved = f64::from(self.cloud[j]) - f64::from(of_site(&cloud.site, rest));
-            return (edge.price * f64::from(of_site(&edge.site, cpu * low)) - cloud.price * saved) / low;
-        }
         let slope = |replica: &Replica| {
             let one = replica.site.threshold.as_f64() * replica.site.cpu_request.as_f64();
             if one > 0.0 { cpu / one } else { 0.0 }
@@ -285,14 +309,14 @@ impl<'p> Relaxed<'p> {
         let (grows, falls) = (slope(edge), slope(cloud));
         let at_least = f64::from(of_site(&edge.site, cpu * low));
         let linear = self.linear_cloud(j);
-        let before = if self.joint { linear } else { f64::from(self.cloud[j]) };
+        let before = if self.joint {
+            linear
+        } else {
+            f64::from(self.cloud[j])
+        };
         let most_saved = before - f64::from(cloud.site.min_replicas).min(before);
         let cost = |n: f64| {
-            let replicas = if low == high {
-                f64::from(of_site(&edge.site, cpu * n))
-            } else {
-                (grows * n - 1e-9).max(at_least)
-            };
+            let replicas = (grows * n - 1e-9).max(at_least);
             let saved = (before - linear + falls * n).min(most_saved);
             edge.price * replicas - cloud.price * saved
         };
@@ -325,7 +349,10 @@ impl<'p> Relaxed<'p> {
         self.tangent = if idle * rows.largest > LONG_TRANSFER_US {
             Tangent::default()
         } else if self.layout.serial.is_some() || rows.rate <= 0.0 {
-            Tangent { at_zero: 0.0, slope: idle }
+            Tangent {
+                at_zero: 0.0,
+                slope: idle,
+            }
         } else {
             let bytes = load * bandwidth / (8.0 * rows.rate);
             Tangent {
@@ -337,108 +364,125 @@ impl<'p> Relaxed<'p> {
 
     /// The cheapest choice at a price of the delay, an infinite one included: cost without the cloud's constant, and delay.
     pub(super) fn choose(&mut self, price: f64) -> Pair {
-        self.unsettled = false;
-        let layout = Arc::clone(&self.layout);
-        let mut at = layout.order.len();
-        while at > 0 {
-            let service = layout.order[at - 1];
-            match layout.cycle(service) {
-                None => {
-                    self.step(service, price);
-                    at -= 1;
-                }
-                Some(members) => {
-                    self.cycle(members, price);
-                    at -= members.len();
-                }
-            }
-        }
-        let rows = &layout.edges[self.edge.position()];
         let none = Pair {
             cost: self.savings,
             delay_us: self.tangent.at_zero,
         };
-        let users = rows.user.iter().zip(&self.values).filter(|(u, _)| **u > 0.0);
-        users.fold(none, |sum, (u, value)| sum.plus(*value, *u))
+        self.recursion.choose(price, self.tangent.slope, none)
     }
 
-    fn cut(&self, j: usize) -> Pair {
+    /// What the last choice keeps at the edge and users reach there, and where it sends the calls.
+    pub(super) fn chosen(&self) -> Routed {
+        let mut flow = self.recursion.flow();
+        let fixed = (0..self.fixed.len()).filter(|j| self.fixed[*j] == Fix::In);
+        fixed.for_each(|j| flow.here.set(j, true));
+        flow
+    }
+
+    /// The service whose replicas cost most above κ under a choice, and by how much.
+    pub(super) fn loosest(&self, calls: &[f64]) -> Option<(f64, ServiceIx)> {
+        let open = (0..calls.len()).filter(|j| calls[*j] > 0.0 && self.flow[*j].low < self.flow[*j].high);
+        open.map(|j| {
+            (
+                self.cost_of_calls(j, calls[j]) - self.per_call[j] * calls[j],
+                ServiceIx::at(j),
+            )
+        })
+        .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))
+    }
+
+    /// The undecided service through which most of the calls to a service may come: itself, or the nearest above it.
+    pub(super) fn undecided_above(&self, service: ServiceIx) -> Option<ServiceIx> {
+        let mut seen = Bits::new(self.fixed.len());
+        let mut ring = vec![service];
+        while !ring.is_empty() {
+            let free = ring.iter().filter(|j| self.fixed[j.position()] == Fix::Free);
+            let most = free.max_by(|one, other| {
+                let calls = |j: &ServiceIx| self.flow[j.position()].high;
+                calls(one).total_cmp(&calls(other)).then(other.cmp(one))
+            });
+            if let Some(most) = most {
+                return Some(*most);
+            }
+            ring.iter().for_each(|j| seen.set(j.position(), true));
+            let callers = ring.iter().flat_map(|j| self.layout.callers.of(*j));
+            let live = callers.map(|(caller, _)| *caller).filter(|j| {
+                !seen.contains(j.position())
+                    && self.fixed[j.position()] != Fix::Out
+                    && self.flow[j.position()].high > 0.0
+            });
+            ring = live.collect();
+            ring.sort_unstable();
+            ring.dedup();
+        }
+        None
+    }
+
+    /// Edge replicas less the replicas that the cloud no longer needs, for n calls a user request.
+    fn cost_of_calls(&self, j: usize, n: f64) -> f64 {
         let rows = self.rows();
-        Pair {
-            cost: rows.bytes[j] * self.byte_price,
-            delay_us: self.waited[j] * (rows.remote_us[j] + rows.bytes[j] * self.tangent.slope),
-        }
-    }
-
-    fn step(&mut self, service: ServiceIx, price: f64) {
-        let j = service.position();
-        let cut = self.cut(j);
-        let rows = &self.layout.edges[self.edge.position()];
-        let mut inside = Pair {
-            cost: self.per_call[j],
-            delay_us: self.waited[j] * (rows.hop_us[j] + rows.own_us[j]),
+        let (edge, cloud) = (&rows.sites[j], &self.layout.cloud[j]);
+        let cpu = self.layout.cpu_per_request[j] * rows.rate * n;
+        let rest = (self.layout.cpu_per_request[j] * self.elsewhere[j] - cpu).max(0.0);
+        let saved = if self.joint {
+            let one = cloud.site.threshold.as_f64() * cloud.site.cpu_request.as_f64();
+            let linear = self.linear_cloud(j);
+            if one > 0.0 {
+                (cpu / one).min(linear - f64::from(cloud.site.min_replicas).min(linear))
+            } else {
+                0.0
+            }
+        } else {
+            f64::from(self.cloud[j]) - f64::from(of_site(&cloud.site, rest))
         };
-        for (callee, f) in self.layout.problem.calls_of(service) {
-            inside = inside.plus(self.values[callee.position()], *f);
+        edge.price * f64::from(of_site(&edge.site, cpu)) - cloud.price * saved
+    }
+
+    /// Whether a cycle's recursion did not come to rest: then there is no bound.
+    pub(super) fn unsettled(&self) -> bool {
+        self.recursion.unsettled
+    }
+}
+
+// === impl Points ===
+
+impl Points {
+    fn get(&self) -> Option<&[f64]> {
+        self.values.get(..usize::from(self.count?))
+    }
+
+    /// One more value each.
+    fn with(mut self, base: f64, more: &[f64]) -> Self {
+        let mut count = usize::from(self.count.unwrap_or_default());
+        for one in more {
+            match self.values.get_mut(count) {
+                Some(value) => *value = base + one,
+                None => return Self::default(),
+            }
+            count += 1;
         }
-        let mixed = Pair::default().plus(inside, rows.share).plus(cut, 1.0 - rows.share);
-        let stays = match self.fixed[j] {
-            Fix::In => true,
-            Fix::Out => false,
-            Fix::Free => mixed.priced(price) < cut.priced(price),
+        self.count = u8::try_from(count).ok();
+        self
+    }
+
+    fn scaled(mut self, factor: f64) -> Self {
+        self.values.iter_mut().for_each(|value| *value *= factor);
+        self
+    }
+
+    /// All sums with `factor` times one of `more` or, where that is not certain, with nothing.
+    fn and(&self, more: &Self, factor: f64, certain: bool) -> Self {
+        let (Some(known), Some(_), more) = (self.get(), more.get(), more.scaled(factor)) else {
+            return Self::default();
         };
-        self.stays[j] = stays;
-        self.values[j] = if stays { mixed } else { cut };
-    }
-
-    /// Down from "all cut", which is above the fixed point: what is left is taken off with room to spare.
-    fn cycle(&mut self, members: &[ServiceIx], price: f64) {
-        for member in members {
-            self.values[member.position()] = self.cut(member.position());
-        }
-        let mut change = 0.0_f64;
-        for _ in 0..ROUNDS {
-            change = 0.0;
-            for member in members {
-                let before = self.values[member.position()].priced(price);
-                self.step(*member, price);
-                let after = self.values[member.position()].priced(price);
-                change = change.max((before - after).abs() / before.abs().max(f64::MIN_POSITIVE));
-            }
-            if change < 1e-14 {
-                break;
-            }
-        }
-        self.unsettled |= change >= 1e-14;
-    }
-
-    /// The services that the last choice keeps at the edge and that users reach there, and the bytes that cross.
-    pub(super) fn chosen(&self) -> (Bits, f64) {
-        let layout = &self.layout;
-        let rows = self.rows();
-        let mut here = Bits::new(self.stays.len());
-        let users = (0..self.stays.len()).filter(|j| rows.user[*j] > 0.0 && self.stays[*j]);
-        let mut open: Vec<usize> = users.collect();
-        while let Some(j) = open.pop() {
-            if !here.contains(j) {
-                here.set(j, true);
-                let callees = layout.problem.calls_of(ServiceIx::at(j)).iter();
-                open.extend(callees.map(|(callee, _)| callee.position()).filter(|j| self.stays[*j]));
-            }
-        }
-        let mut calls = vec![0.0; self.stays.len()];
-        let mut bytes = 0.0;
-        for service in &layout.order {
-            let j = service.position();
-            let callers = layout.callers.of(*service).iter();
-            let arriving = rows.user[j] + callers.map(|(caller, f)| calls[caller.position()] * f).sum::<f64>();
-            if here.contains(j) {
-                calls[j] = rows.share * arriving;
-            } else if self.fixed[j] == Fix::In {
-                here.set(j, true);
-            }
-            bytes += (arriving - calls[j]) * rows.bytes[j];
-        }
-        (here, bytes)
+        let none = Self {
+            count: Some(0),
+            ..Self::default()
+        };
+        let start = if certain { none } else { *self };
+        known.iter().fold(start, |all, base| match all.count {
+            Some(_) => all.with(*base, more.get().unwrap_or_default()),
+            None => all,
+        })
     }
 }

@@ -126,12 +126,20 @@ impl<'p> Search<'p> {
         self.spent += 1;
         let delays_us: Vec<f64> = self.edges.iter().map(|edge| self.now.delay_us(*edge)).collect();
         let excess_us = if self.now.fits() {
-            delays_us.iter().zip(&self.limits_us).map(|(delay, limit)| above(*delay, *limit)).sum()
+            delays_us
+                .iter()
+                .zip(&self.limits_us)
+                .map(|(delay, limit)| above(*delay, *limit))
+                .sum()
         } else {
             f64::INFINITY
         };
         let sets = self.sets();
-        let moves = sets.iter().zip(&self.present).map(|(one, other)| one.differing(other).len()).sum();
+        let moves = sets
+            .iter()
+            .zip(&self.present)
+            .map(|(one, other)| one.differing(other).len())
+            .sum();
         Candidate {
             sets,
             delays_us,
@@ -161,7 +169,12 @@ impl<'p> Search<'p> {
         let differs = |(service, _): &(ServiceIx, _)| {
             self.may_move(*service) && set.contains(service.position()) != self.now.contains(edge, *service)
         };
-        let flips: Vec<ServiceIx> = self.problem.services().filter(differs).map(|(service, _)| service).collect();
+        let flips: Vec<ServiceIx> = self
+            .problem
+            .services()
+            .filter(differs)
+            .map(|(service, _)| service)
+            .collect();
         self.now.flip_all(edge, &flips);
     }
 
@@ -184,20 +197,27 @@ impl<'p> Search<'p> {
         } else {
             candidate
         };
-        let better = self.second.as_ref().is_none_or(|second| loser.compare(second).is_lt());
+        let better = self
+            .second
+            .as_ref()
+            .is_none_or(|second| loser.compare(second).is_lt());
         if loser.sets != self.best.sets && better {
             self.second = Some(loser);
         }
     }
 
     pub(super) fn may_move(&self, service: ServiceIx) -> bool {
-        self.problem.service(service).is_some_and(|service| service.pin == Pin::Free)
+        self.problem
+            .service(service)
+            .is_some_and(|service| service.pin == Pin::Free)
     }
 
     /// Delay above the limits of all edges but one.
     pub(super) fn excess_elsewhere(&self, candidate: &Candidate, at: usize) -> f64 {
         let each = candidate.delays_us.iter().zip(&self.limits_us).enumerate();
-        each.filter(|(edge, _)| *edge != at).map(|(_, (delay, limit))| above(*delay, *limit)).sum()
+        each.filter(|(edge, _)| *edge != at)
+            .map(|(_, (delay, limit))| above(*delay, *limit))
+            .sum()
     }
 
     /// Delay of an edge above its limit.

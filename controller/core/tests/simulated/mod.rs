@@ -1,6 +1,7 @@
 //! A simulated application that answers requests one by one: what the model must predict without knowing it.
 //!
-//! A service works, then makes its groups of calls in parallel, one after the other within a group, as muBench does.
+//! A service works, then makes its groups of calls in parallel, one after the other within a group, as muBench does. No
+//! instance queues. Users of several edges share the cloud.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,18 +19,29 @@ const WINDOW: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Random(pub(crate) u64);
 
+/// How far the work of a request is from its mean.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spread {
+    /// Even, from 0.6 to 1.4 of it.
+    Even,
+    /// Log-normal with this σ, of the same mean.
+    LogNormal(f64),
+}
+
 #[derive(Debug)]
 pub(crate) struct Simulated {
+    /// Mean.
     pub(crate) work_us: f64,
     pub(crate) answer_bytes: u64,
     /// Callee and probability.
     pub(crate) groups: Vec<Vec<(usize, f64)>>,
 }
 
-/// Services; users call the first.
+/// Services; users call the first, where their world says no other.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) services: Vec<Simulated>,
+    pub(crate) spread: Spread,
 }
 
 /// One edge and the cloud.
@@ -41,6 +53,15 @@ pub(crate) struct World {
     pub(crate) standby: f64,
 }
 
+/// The users of one of several edges.
+#[derive(Clone, Debug)]
+pub(crate) struct Users {
+    pub(crate) edge: AreaName,
+    pub(crate) world: World,
+    pub(crate) entry: usize,
+    pub(crate) requests: u32,
+}
+
 #[derive(Debug, Default)]
 struct Tally {
     count: u64,
@@ -50,7 +71,7 @@ struct Tally {
 
 struct Run<'a> {
     app: &'a App,
-    world: &'a World,
+    worlds: BTreeMap<&'a str, &'a World>,
     random: Random,
     calls: BTreeMap<(Caller, usize, AreaName), Tally>,
     received: BTreeMap<(usize, AreaName), Tally>,
@@ -74,6 +95,20 @@ impl Random {
 
     pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
+    }
+
+    /// A factor with mean 1.
+    fn spread(&mut self, spread: Spread) -> f64 {
+        match spread {
+            Spread::Even => self.between(0.6, 1.4),
+            Spread::LogNormal(sigma) => (sigma * self.normal() - sigma * sigma / 2.0).exp(),
+        }
+    }
+
+    /// Box and Muller.
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
     pub(crate) fn below(&mut self, limit: usize) -> usize {
@@ -105,11 +140,25 @@ impl App {
             let group = groups.iter().position(Vec::is_empty).unwrap_or(group);
             groups[group].push((callee, probability));
         }
-        Self { services }
+        Self {
+            services,
+            spread: Spread::Even,
+        }
+    }
+
+    /// The service of a name.
+    pub(crate) fn number(&self, of: &ServiceName) -> usize {
+        let mut services = 0..self.services.len();
+        services.find(|service| name(*service) == *of).unwrap()
     }
 
     /// What runs in a world.
     pub(crate) fn cluster(&self, world: &World) -> Cluster {
+        self.cluster_of(&[("edge".into(), world)])
+    }
+
+    /// What runs in the cloud and at several edges.
+    pub(crate) fn cluster_of(&self, edges: &[(AreaName, &World)]) -> Cluster {
         let instance = |service: usize, area: &str| Instance {
             service: name(service),
             area: area.into(),
@@ -120,25 +169,59 @@ impl App {
             memory_bytes: None,
         };
         let cloud = (0..self.services.len()).map(|service| instance(service, "cloud"));
-        let edge = world.at_edge.iter().map(|service| instance(*service, "edge"));
+        let at_edges = edges.iter().flat_map(|(edge, world)| {
+            world
+                .at_edge
+                .iter()
+                .map(|service| instance(*service, edge.as_str()))
+        });
         Cluster {
-            instances: cloud.chain(edge).collect(),
+            instances: cloud.chain(at_edges).collect(),
             ..Cluster::default()
         }
     }
 
     /// Answers [`REQUESTS`] requests; what the filters would have seen.
     pub(crate) fn measure(&self, world: &World, seed: u64) -> Snapshot {
+        self.measure_all(&[Users::of(world, REQUESTS)], seed)
+    }
+
+    /// Answers the requests of several edges' users in one window.
+    pub(crate) fn measure_all(&self, all: &[Users], seed: u64) -> Snapshot {
         let mut run = Run {
             app: self,
-            world,
+            worlds: all
+                .iter()
+                .map(|users| (users.edge.as_str(), &users.world))
+                .collect(),
             random: Random(seed),
             calls: BTreeMap::new(),
             received: BTreeMap::new(),
         };
-        let user = Caller::User { edge: "edge".into() };
-        let mean_us = (0..REQUESTS).map(|_| run.call(&user, "edge", 0)).sum::<f64>() / f64::from(REQUESTS);
-        run.snapshot(mean_us)
+        let mut edges = BTreeMap::new();
+        for users in all {
+            let user = Caller::User {
+                edge: users.edge.clone(),
+            };
+            let delays = (0..users.requests).map(|_| run.call(&user, users.edge.as_str(), users.entry));
+            let edge = edge_snapshot(delays.collect(), users.world.rtt_us);
+            edges.insert(users.edge.clone(), edge);
+        }
+        run.snapshot(edges)
+    }
+}
+
+// === impl Users ===
+
+impl Users {
+    /// The only edge's.
+    pub(crate) fn of(world: &World, requests: u32) -> Self {
+        Self {
+            edge: "edge".into(),
+            world: world.clone(),
+            entry: 0,
+            requests,
+        }
     }
 }
 
@@ -147,11 +230,11 @@ impl App {
 impl Run<'_> {
     /// Time of a call as its caller sees it.
     fn call(&mut self, caller: &Caller, from: &str, callee: usize) -> f64 {
-        let local = from == "edge"
-            && self.world.at_edge.contains(&callee)
-            && self.random.unit() >= self.world.standby;
-        let to = if local { "edge" } else { "cloud" };
-        let way = if from == to { 0.0 } else { self.world.rtt_us };
+        let world = self.worlds.get(from).copied();
+        let local =
+            world.is_some_and(|world| world.at_edge.contains(&callee) && self.random.unit() >= world.standby);
+        let to = if local { from } else { "cloud" };
+        let way = world.filter(|_| from != to).map_or(0.0, |world| world.rtt_us);
         let outbound = self.random.between(500.0, 1_500.0) + way + self.serve(callee, to);
         let bytes = self.app.services[callee].answer_bytes;
         self.calls
@@ -172,7 +255,7 @@ impl Run<'_> {
             service: name(service),
             area: area.into(),
         };
-        let work = work_us * self.random.between(0.6, 1.4);
+        let work = work_us * self.random.spread(app.spread);
         let mut slowest = 0.0_f64;
         for group in groups {
             let mut sum = 0.0;
@@ -191,7 +274,7 @@ impl Run<'_> {
         inbound
     }
 
-    fn snapshot(self, mean_us: f64) -> Snapshot {
+    fn snapshot(self, edges: BTreeMap<AreaName, EdgeSnapshot>) -> Snapshot {
         let calls = self
             .calls
             .into_iter()
@@ -215,38 +298,45 @@ impl Run<'_> {
                 sum_us: tally.sum_us as u64,
                 response_bytes: tally.bytes,
             });
-        let all = OutcomeCounts {
-            ok: u64::from(REQUESTS),
-            ..OutcomeCounts::default()
-        };
-        let edge = EdgeSnapshot {
-            user_delay: Measured::Present {
-                value: DelayStats {
-                    count: u64::from(REQUESTS),
-                    mean_us,
-                    p50_us: 0,
-                    p90_us: 0,
-                    p95_us: 0,
-                    p99_us: 0,
-                    mean_standard_error_us: None,
-                },
-            },
-            outcomes: all,
-            rate_rps: f64::from(REQUESTS) / WINDOW.as_secs_f64(),
-            rtt: Measured::Present {
-                value: Duration::from_secs_f64(self.world.rtt_us / 1e6),
-            },
-            report_age: Measured::Present {
-                value: Duration::ZERO,
-            },
-        };
         Snapshot {
             at: Timestamp::from_start(WINDOW),
             window: WINDOW,
-            edges: [("edge".into(), edge)].into(),
+            edges,
             calls: calls.collect(),
             received: received.collect(),
         }
+    }
+}
+
+fn edge_snapshot(mut delays: Vec<f64>, rtt_us: f64) -> EdgeSnapshot {
+    let count = delays.len();
+    let mean_us = delays.iter().sum::<f64>() / count as f64;
+    delays.sort_by(f64::total_cmp);
+    // The smallest delay that a share of the requests stays below.
+    let quantile = |percent: usize| delays[((count * percent).div_ceil(100)).max(1) - 1] as u64;
+    EdgeSnapshot {
+        user_delay: Measured::Present {
+            value: DelayStats {
+                count: count as u64,
+                mean_us,
+                p50_us: quantile(50),
+                p90_us: quantile(90),
+                p95_us: quantile(95),
+                p99_us: quantile(99),
+                mean_standard_error_us: None,
+            },
+        },
+        outcomes: OutcomeCounts {
+            ok: count as u64,
+            ..OutcomeCounts::default()
+        },
+        rate_rps: count as f64 / WINDOW.as_secs_f64(),
+        rtt: Measured::Present {
+            value: Duration::from_secs_f64(rtt_us / 1e6),
+        },
+        report_age: Measured::Present {
+            value: Duration::ZERO,
+        },
     }
 }
 
