@@ -116,11 +116,13 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 fn plan(args: &SimulateArgs, recorded: Option<&Recorded>) -> anyhow::Result<Plan> {
     ensure!(args.trials > 0, "--trials 0 gives no result: give at least 1");
-    let values = if args.points.is_empty() {
+    let mut values = if args.points.is_empty() {
         args.experiment.points()
     } else {
         args.points.clone()
     };
+    values.sort_unstable_by(f64::total_cmp);
+    values.dedup();
     let points: Vec<(f64, Setting)> = values
         .into_iter()
         .map(|point| Ok((point, args.experiment.setting(point, args.services)?)))

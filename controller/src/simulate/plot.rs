@@ -234,7 +234,7 @@ impl Plot {
             .y_label_area_size(64)
             .build_cartesian_2d(
                 Axis::new(xs, self.x_scale, 0.03),
-                Axis::new(ys, self.y_scale, 0.0),
+                Axis::new(ys, self.y_scale, 0.02),
             )?;
         let label = (FONT, 13).into_font().color(&BLACK);
         chart
