@@ -53,8 +53,11 @@ pub(super) enum Applications {
         graph: Graph,
         seed: u64,
     },
-    /// One a trial.
-    Recorded(Vec<Spec>),
+    /// One a trial; the seed is for what strategies sample.
+    Recorded {
+        specs: Vec<Spec>,
+        seed: u64,
+    },
 }
 
 // === impl Experiment ===
@@ -172,11 +175,8 @@ impl Experiment {
 impl Applications {
     /// The seed of a trial: it draws the application, and the traces of strategies that sample.
     pub(super) fn seed(&self, trial: usize) -> u64 {
-        let seed = match self {
-            Self::Generated { seed, .. } => *seed,
-            Self::Recorded(_) => 0,
-        };
-        mixed(seed, trial as u64)
+        let (Self::Generated { seed, .. } | Self::Recorded { seed, .. }) = self;
+        mixed(*seed, trial as u64)
     }
 
     /// The problem of a trial at a point.
@@ -191,7 +191,7 @@ impl Applications {
     ) -> anyhow::Result<Problem> {
         let mut spec = match self {
             Self::Generated { graph, .. } => generate(&experiment.recipe(*graph, setting), self.seed(trial))?,
-            Self::Recorded(specs) => specs
+            Self::Recorded { specs, .. } => specs
                 .get(trial)
                 .context("no recorded application is left")?
                 .clone(),

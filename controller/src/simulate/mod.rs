@@ -60,7 +60,7 @@ pub struct SimulateArgs {
     pub graph: Graph,
 
     /// Recorded applications (schema gma-sim-1), one a trial, in place of generated ones.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["trials", "seed", "services", "graph"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trials", "services", "graph"])]
     pub instances: Option<PathBuf>,
 
     /// Trials at a time [default: the machine's cores].
@@ -88,7 +88,7 @@ pub fn main(args: &SimulateArgs) -> anyhow::Result<()> {
             seed: args.seed,
             trials: plan.trials,
             services: (plan.experiment != Experiment::Size && recorded.is_none()).then_some(args.services),
-            graph: args.graph,
+            graph: recorded.is_none().then_some(args.graph),
             instances: args.instances.clone(),
             strategies: plan.methods.clone(),
         },
@@ -138,16 +138,20 @@ fn plan(args: &SimulateArgs, recorded: Option<&Recorded>) -> anyhow::Result<Plan
         recorded.is_none() || args.experiment != Experiment::Size,
         "--experiment size draws its applications: leave --instances out"
     );
+    let seed = args.seed;
     let (applications, trials) = match recorded {
         Some(recorded) => {
             let specs = recorded.specs()?;
             let trials = specs.len();
-            (Applications::Recorded(specs), trials)
+            (Applications::Recorded { specs, seed }, trials)
         }
-        None => {
-            let (graph, seed) = (args.graph, args.seed);
-            (Applications::Generated { graph, seed }, args.trials)
-        }
+        None => (
+            Applications::Generated {
+                graph: args.graph,
+                seed,
+            },
+            args.trials,
+        ),
     };
     let mut methods = args.strategies.clone();
     if methods.is_empty() {

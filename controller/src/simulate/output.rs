@@ -25,7 +25,9 @@ pub(super) struct Parameters {
     /// Services, in all experiments but that of size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) services: Option<usize>,
-    pub(super) graph: Graph,
+    /// Of generated applications.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) graph: Option<Graph>,
     /// File of recorded applications that took the place of generated ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) instances: Option<PathBuf>,
