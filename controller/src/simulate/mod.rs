@@ -63,7 +63,7 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["trials", "services", "graph"])]
     pub instances: Option<PathBuf>,
 
-    /// Trials at a time [default: the machine's cores].
+    /// Trials at a time, at most the machine's cores [default: these].
     #[arg(long)]
     pub threads: Option<NonZeroUsize>,
 
@@ -167,13 +167,13 @@ fn plan(args: &SimulateArgs, recorded: Option<&Recorded>) -> anyhow::Result<Plan
         points.len(),
         methods.len()
     );
-    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     Ok(Plan {
         experiment: args.experiment,
         points,
         trials,
         methods,
         applications,
-        threads: args.threads.map_or_else(cores, NonZeroUsize::get),
+        threads: args.threads.map_or(cores, |threads| threads.get().min(cores)),
     })
 }
