@@ -11,6 +11,7 @@ use gma_core::ids::AreaName;
 
 use crate::convert::ConvertArgs;
 use crate::plan::Method;
+use crate::simulate::SimulateArgs;
 
 /// Keeps the delay of edge users inside a band at the lowest cost.
 #[derive(Debug, Parser)]
@@ -30,6 +31,8 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Plan a placement for a problem file, offline.
     Plan(PlanArgs),
+    /// Compare strategies and the solver on random applications.
+    Simulate(SimulateArgs),
     /// Compare the model, the strategies and the solver with recorded cases of the reference.
     Verify(VerifyArgs),
 }

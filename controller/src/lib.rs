@@ -23,5 +23,6 @@ pub mod platform;
 pub mod problem;
 pub mod run;
 pub mod shared;
+pub mod simulate;
 pub mod usage;
 pub mod verify;

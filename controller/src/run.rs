@@ -22,6 +22,7 @@ use crate::http;
 use crate::plan;
 use crate::platform::local::LocalPlatform;
 use crate::shared::Shared;
+use crate::simulate;
 use crate::verify;
 
 /// Requests that are open at the end have this long to finish.
@@ -36,6 +37,7 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run_to_end(args).map(|()| ExitCode::SUCCESS),
         Command::Plan(args) => plan::run(&args),
         Command::Convert(args) => Ok(convert::run(&args).map(|()| ExitCode::SUCCESS)?),
+        Command::Simulate(args) => simulate::main(&args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::main(&args),
     }
 }
