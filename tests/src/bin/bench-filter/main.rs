@@ -55,7 +55,7 @@ struct Args {
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     seconds: f64,
     /// Load before a sample, s
-    #[arg(long, value_name = "S", default_value_t = 1.0)]
+    #[arg(long, value_name = "S", default_value_t = 0.7)]
     warm_up: f64,
     /// Write the result there
     #[arg(long, value_name = "FILE")]
