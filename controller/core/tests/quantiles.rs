@@ -21,7 +21,7 @@ use gma_core::ids::Timestamp;
 use gma_core::measured::{Candidate, Settings, Tail, plan_for_statistic};
 use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, Shares, Standby, evaluate};
 use gma_core::snapshot::{DelayStats, Measured, Snapshot};
-use gma_core::solver::{Budget, solve};
+use gma_core::solver::{Plan, plan};
 use gma_core::units::Micros;
 use simulated::{App, Spread, Users, World};
 
@@ -76,14 +76,11 @@ impl Done {
         let before_us = statistic.of(&delay_before);
         let target_us = target(before_us);
         let tail = Tail::fit(&delay_before, crossings(&now));
-        let mut asked = problem.clone();
         let candidate = |mean_us: f64| {
-            asked.set_target(EdgeIx(0), Some(Micros::nearest(mean_us)));
-            let plan = solve(&asked, &now, Budget::default());
-            let mean_us = plan.edges[0].predicted.as_f64();
+            let plan = plan(&problem, EdgeIx(0), &now, Micros::nearest(mean_us));
             Candidate {
-                statistic_us: tail.predict(statistic, mean_us, &crossings(&plan.placement)),
-                cost: plan.evaluation.cost.total().as_f64(),
+                statistic_us: tail.predict(statistic, plan.predicted.as_f64(), &crossings(&plan.placement)),
+                cost: plan.cost_after.as_f64(),
                 plan,
             }
         };
@@ -92,7 +89,7 @@ impl Done {
         let Candidate {
             statistic_us, plan, ..
         } = plan_for_statistic(statistic, target_us, first, most, candidate).unwrap();
-        let at_edge = at_edge(app, &problem, &plan.placement);
+        let at_edge = at_edge(app, &problem, &plan);
         let world = World {
             at_edge,
             ..world.clone()
@@ -101,7 +98,7 @@ impl Done {
             moved: plan.placement != now,
             before_us,
             mixture_us: statistic_us,
-            shift_us: before_us + plan.edges[0].predicted.as_f64() - delay_before.mean_us,
+            shift_us: before_us + plan.predicted.as_f64() - delay_before.mean_us,
             measured_us: statistic.of(&delay(&measure(&world, seed + 1_000_000))),
             target_us,
             world,
@@ -124,8 +121,8 @@ fn mean_in_the_cloud(problem: &Problem) -> f64 {
         .as_f64()
 }
 
-fn at_edge(app: &App, problem: &Problem, placement: &DensePlacement) -> BTreeSet<usize> {
-    let names = placement.to_names(problem);
+fn at_edge(app: &App, problem: &Problem, plan: &Plan) -> BTreeSet<usize> {
+    let names = plan.placement.to_names(problem);
     names[&"edge".into()]
         .iter()
         .map(|name| app.number(name))
