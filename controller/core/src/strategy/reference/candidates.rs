@@ -60,10 +60,10 @@ impl Candidates<'_> {
         self.order.get(at).map_or(&[], |at| self.sets.row(*at))
     }
 
-    /// Positions so that neighbours have much in common.
+    /// Positions so that neighbours have much in common: the first services are mostly nearest to the users.
     pub(super) fn by_members(&self) -> Vec<usize> {
         let mut positions: Vec<usize> = (0..self.len()).collect();
-        positions.sort_unstable_by(|one, two| self.get(*one).cmp(self.get(*two)));
+        positions.sort_unstable_by_key(|at| (self.get(*at).first().copied(), *at));
         positions
     }
 }

@@ -8,7 +8,7 @@ use crate::units::{Micros, Money};
 
 /// Services and calls that all evaluations of a run look at together, at most: some ten seconds. It ends a run of a million
 /// services, whatever its budget, and no run of a thousand.
-const MAX_WORK: u64 = 4_000_000_000;
+const MAX_WORK: u64 = 1_000_000_000;
 
 /// A run of a strategy.
 pub(super) struct Search<'p> {
