@@ -111,7 +111,7 @@ impl Source {
         let mut open = Vec::new();
         for (path, _) in paths.iter() {
             let mut row = Set::of(services, members(path));
-            row.drop(round.locked.words());
+            row.take_away(round.locked.words());
             if row.words() != path {
                 let entries = round.entries.iter().map(|(entry, _)| *entry);
                 let reached = walk.reach(round.problem, row.words(), entries);
@@ -166,8 +166,8 @@ impl Round<'_> {
         traces.forget_subsets(self.set.words());
         let mut mask = self.near();
         if !self.whole_rows() {
-            mask.drop(self.set.words());
-            mask.drop(self.locked.words());
+            mask.take_away(self.set.words());
+            mask.take_away(self.locked.words());
         }
         cut.clear();
         let mut row = Set::new(self.services());
@@ -201,18 +201,18 @@ impl Round<'_> {
         let mut added = Set::new(self.services());
         for (cut, count) in rows.iter() {
             row.become_of(cut);
-            row.drop(self.locked.words());
+            row.take_away(self.locked.words());
             added.become_of(row.words());
-            added.drop(self.set.words());
+            added.take_away(self.set.words());
             if !self.defects.has(Defect::S5) {
-                row.drop(added.words());
+                row.take_away(added.words());
                 row.add(walk.reach(self.problem, added.words(), called.iter()));
             } else if row.words() != cut && !is_empty(added.words()) {
                 let reached = walk.reach(self.problem, row.words(), self.root(&row));
                 row.become_of(reached);
             }
             if !self.defects.has(Defect::S3) {
-                row.drop(self.set.words());
+                row.take_away(self.set.words());
             }
             if !subset(row.words(), self.set.words()) {
                 candidates.add(row.words(), count);
@@ -261,7 +261,7 @@ impl Round<'_> {
         let mut added = Set::new(self.services());
         for (path, _) in paths.iter() {
             added.become_of(path);
-            added.drop(self.set.words());
+            added.take_away(self.set.words());
             if len(added.words()) <= most {
                 candidates.add(added.words(), 1);
             }

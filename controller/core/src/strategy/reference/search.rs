@@ -42,10 +42,10 @@ impl<'p> Search<'p> {
         let before = probe.now();
         let (pinned, mut locked) = (probe.pinned(Pin::Edge), probe.pinned(Pin::Cloud));
         let mut set = start;
-        set.drop(locked.words());
+        set.take_away(locked.words());
         set.add(pinned.words());
         params.locked.iter().for_each(|service| locked.insert(*service));
-        locked.drop(pinned.words());
+        locked.take_away(pinned.words());
         let mut this = Self {
             before,
             now: before,
