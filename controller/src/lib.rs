@@ -16,6 +16,7 @@ pub mod args;
 pub mod control;
 pub mod http;
 pub mod metrics;
+pub mod output;
 pub mod plan;
 pub mod planner;
 pub mod platform;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use gma_core::model::{AreaIx, DensePlacement, EdgeIx, Evaluation, Problem, ServiceIx};
-use gma_core::solver::{Lost, Origin, Reach};
+use gma_core::solver::{Lost, Origin, Reach, RunnerUp};
 use gma_core::units::{CpuCores, Gigabytes, Micros};
 use serde::Serialize;
 
@@ -226,6 +226,8 @@ pub struct RunnerUpReport {
     pub predicted_delay_ms: Vec<f64>,
     /// Why it lost: `slower`, `dearer`, `movesMore`.
     pub lost: Lost,
+    /// The same in words.
+    pub reason: String,
 }
 
 /// How a placement differs from the planned one at an edge.
@@ -494,12 +496,42 @@ fn runner_up(problem: &Problem, answer: &Answer) -> Option<RunnerUpReport> {
         cost_per_hour: other.cost.as_f64(),
         predicted_delay_ms: other.predicted.iter().map(|delay| ms(*delay)).collect(),
         lost: other.lost,
+        reason: why_lost(problem, answer, other),
     })
+}
+
+fn why_lost(problem: &Problem, answer: &Answer, other: &RunnerUp) -> String {
+    let slower = problem.edges().zip(&other.predicted).zip(&answer.predicted);
+    let slower = slower.filter_map(|(((_, edge), theirs), ours)| {
+        let wanted = edge.target?.as_f64().max(ours.as_f64());
+        (theirs.as_f64() > wanted).then(|| {
+            format!(
+                "{} comes to {:.1} ms, {:.1} ms is wanted",
+                edge.area.name,
+                ms(*theirs),
+                wanted / 1e3
+            )
+        })
+    });
+    match other.lost {
+        Lost::Slower => {
+            let slower: Vec<String> = slower.collect();
+            if slower.is_empty() {
+                "an edge lacks the room".to_owned()
+            } else {
+                slower.join(", ")
+            }
+        }
+        Lost::Dearer => "it costs more".to_owned(),
+        Lost::MovesMore => "it costs the same and moves or keeps more".to_owned(),
+    }
 }
 
 fn origin_name(origin: Origin) -> String {
     match origin {
         Origin::Staying => "staying".to_owned(),
+        Origin::Nothing => "nothing".to_owned(),
+        Origin::Strategy(strategy) => strategy.to_string(),
         Origin::Everything => "everything".to_owned(),
         Origin::Relaxation => "relaxation".to_owned(),
         Origin::Search => "search".to_owned(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use gma_core::solver::{Lost, Reach};
+use gma_core::solver::Reach;
 
 use super::report::{
     BoundReport, CompareReport, CostReport, EdgePlan, PlanReport, ProblemSummary, RunnerUpReport, UseReport,
@@ -64,7 +64,7 @@ pub(super) fn compare(report: &CompareReport, edges: &[String]) -> String {
         header.push("slowest edge ms".to_owned());
     }
     let cost = format!("cost{}/h", currency(&report.problem));
-    header.extend([&cost, "met", "moves", "evaluations", "time"].map(str::to_owned));
+    header.extend([&cost, "met", "moves", "evaluated", "time"].map(str::to_owned));
     let columns = header.len();
     table.set_header(header);
     for method in &report.methods {
@@ -107,7 +107,7 @@ pub(super) fn compare(report: &CompareReport, edges: &[String]) -> String {
         })
         .collect();
     let gap = if notes.is_empty() { "" } else { "\n" };
-    format!("{}\n{table}\n{gap}{notes}", title(&report.problem))
+    format!("{}\n{}\n{gap}{notes}", title(&report.problem), table.trim_fmt())
 }
 
 fn title(problem: &ProblemSummary) -> String {
@@ -174,7 +174,7 @@ fn edges(edges: &[EdgePlan]) -> String {
     for column in [1, 2, 3, 5, 6, 7, 8] {
         right(&mut table, column);
     }
-    format!("{table}\n")
+    table.trim_fmt() + "\n"
 }
 
 fn of(used: String, limit: Option<String>) -> String {
@@ -202,7 +202,7 @@ fn moves(edges: &[EdgePlan]) -> String {
             list(&edge.remove),
         ]);
     }
-    format!("{table}\n")
+    table.trim_fmt() + "\n"
 }
 
 fn reasons(edges: &[EdgePlan]) -> String {
@@ -247,7 +247,7 @@ fn costs(cost: &CostReport, currency: &str) -> String {
     for column in 1..4 {
         right(&mut table, column);
     }
-    format!("{table}\n")
+    table.trim_fmt() + "\n"
 }
 
 fn bound_text(bound: &BoundReport, currency: &str) -> String {
@@ -277,21 +277,17 @@ fn origin_text(origin: &str) -> String {
 }
 
 fn runner_up(other: &RunnerUpReport, currency: &str) -> String {
-    let lost = match other.lost {
-        Lost::Slower => "lost because it misses a target, or by more, or lacks room",
-        Lost::Dearer => "lost because it is dearer",
-        Lost::MovesMore => "costs the same and lost because it moves more",
-    };
     let delays: Vec<String> = other
         .predicted_delay_ms
         .iter()
         .map(|delay| format!("{delay:.1}"))
         .collect();
     let mut text = format!(
-        "Runner-up ({}): {:.4}{currency}/h, {} ms; it {lost}.",
+        "Runner-up of those seen: {}, {:.4}{currency}/h, {} ms; it lost because {}.",
         origin_text(&other.origin),
         other.cost_per_hour,
         delays.join(", "),
+        other.reason,
     );
     for edge in &other.edges {
         // Writing to a string can't fail.

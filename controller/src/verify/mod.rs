@@ -17,13 +17,12 @@ mod strategy;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-
 pub use error::VerifyError;
 pub use report::{Count, Difference, Line, Report, Verdict};
 pub use rules::Rule;
 
-use crate::args::{OutputFormat, VerifyArgs};
+use crate::args::VerifyArgs;
+use crate::output;
 use input::Text;
 
 /// Files that are for reading only, and why.
@@ -45,17 +44,8 @@ const BAD_INPUT: u8 = 2;
 /// The report can't be written.
 pub fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let report = verify(&args.files);
-    match args.output {
-        OutputFormat::Table => print!("{report}"),
-        OutputFormat::Json => {
-            let text = serde_json::to_string_pretty(&report).context("the report is no JSON")?;
-            println!("{text}");
-        }
-        OutputFormat::Yaml => {
-            let text = serde_norway::to_string(&report).context("the report is no YAML")?;
-            print!("{text}");
-        }
-    }
+    let text = output::shown(&report, args.output, Report::to_string)?;
+    output::print(&text)?;
     for error in &report.errors {
         eprintln!("gma verify: {error}");
     }
