@@ -503,15 +503,21 @@ fn runner_up(problem: &Problem, answer: &Answer) -> Option<RunnerUpReport> {
 fn why_lost(problem: &Problem, answer: &Answer, other: &RunnerUp) -> String {
     let slower = problem.edges().zip(&other.predicted).zip(&answer.predicted);
     let slower = slower.filter_map(|(((_, edge), theirs), ours)| {
-        let wanted = edge.target?.as_f64().max(ours.as_f64());
-        (theirs.as_f64() > wanted).then(|| {
-            format!(
-                "{} comes to {:.1} ms, {:.1} ms is wanted",
-                edge.area.name,
-                ms(*theirs),
-                wanted / 1e3
-            )
-        })
+        let target = edge.target?;
+        let (name, theirs_ms) = (&edge.area.name, ms(*theirs));
+        if *ours <= target && *theirs > target {
+            Some(format!(
+                "{name} would see {theirs_ms:.1} ms, above its target of {:.1} ms",
+                ms(target)
+            ))
+        } else if *ours > target && theirs > ours {
+            Some(format!(
+                "{name} would see {theirs_ms:.1} ms, further from its target than {:.1} ms",
+                ms(*ours)
+            ))
+        } else {
+            None
+        }
     });
     match other.lost {
         Lost::Slower => {

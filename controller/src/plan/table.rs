@@ -1,7 +1,5 @@
 //! Reports as text for people, at most 100 columns wide, without colour.
 
-use std::fmt::Write as _;
-
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use gma_core::solver::Reach;
 
@@ -13,6 +11,12 @@ use super::report::{
 const WIDTH: u16 = 100;
 /// Edges that a comparison shows each in a column; with more, it shows the slowest against its target.
 const EDGE_COLUMNS: usize = 3;
+
+/// Services that a cell or a sentence names; the rest is counted.
+const NAMED: usize = 40;
+const NAMED_IN_TEXT: usize = 8;
+/// Edges that a sentence names.
+const EDGES_IN_TEXT: usize = 3;
 
 /// A plan.
 pub(super) fn plan(report: &PlanReport) -> String {
@@ -185,13 +189,7 @@ fn of(used: String, limit: Option<String>) -> String {
 }
 
 fn moves(edges: &[EdgePlan]) -> String {
-    let list = |services: &[String]| {
-        if services.is_empty() {
-            "-".to_owned()
-        } else {
-            services.join(" ")
-        }
-    };
+    let list = |services: &[String]| some(services, NAMED);
     let mut table = table();
     table.set_header(["EDGE", "placement", "add", "remove"]);
     for edge in edges {
@@ -203,6 +201,18 @@ fn moves(edges: &[EdgePlan]) -> String {
         ]);
     }
     table.trim_fmt() + "\n"
+}
+
+/// The first names, and how many there are beyond them.
+fn some(names: &[String], most: usize) -> String {
+    if names.is_empty() {
+        return "-".to_owned();
+    }
+    let shown: Vec<&str> = names.iter().take(most).map(String::as_str).collect();
+    match names.len().saturating_sub(most) {
+        0 => shown.join(" "),
+        more => format!("{} and {more} more", shown.join(" ")),
+    }
 }
 
 fn reasons(edges: &[EdgePlan]) -> String {
@@ -277,11 +287,11 @@ fn origin_text(origin: &str) -> String {
 }
 
 fn runner_up(other: &RunnerUpReport, currency: &str) -> String {
-    let delays: Vec<String> = other
-        .predicted_delay_ms
-        .iter()
-        .map(|delay| format!("{delay:.1}"))
-        .collect();
+    let delays = other.predicted_delay_ms.iter().take(EDGES_IN_TEXT);
+    let mut delays: Vec<String> = delays.map(|delay| format!("{delay:.1}")).collect();
+    if other.predicted_delay_ms.len() > EDGES_IN_TEXT {
+        delays.push("…".to_owned());
+    }
     let mut text = format!(
         "Runner-up of those seen: {}, {:.4}{currency}/h, {} ms; it lost because {}.",
         origin_text(&other.origin),
@@ -289,16 +299,16 @@ fn runner_up(other: &RunnerUpReport, currency: &str) -> String {
         delays.join(", "),
         other.reason,
     );
-    for edge in &other.edges {
-        // Writing to a string can't fail.
-        let _ = write!(text, " At {}", edge.name);
-        if !edge.also.is_empty() {
-            let _ = write!(text, " with {}", edge.also.join(" "));
-        }
-        if !edge.not.is_empty() {
-            let _ = write!(text, " without {}", edge.not.join(" "));
-        }
-        text.push('.');
+    for edge in other.edges.iter().take(EDGES_IN_TEXT) {
+        let parts = [("with", &edge.also), ("without", &edge.not)];
+        let parts = parts.into_iter().filter(|(_, services)| !services.is_empty());
+        let parts: Vec<String> = parts
+            .map(|(word, services)| format!("{word} {}", some(services, NAMED_IN_TEXT)))
+            .collect();
+        text += &format!(" At {} {}.", edge.name, parts.join(" "));
+    }
+    if let more @ 1.. = other.edges.len().saturating_sub(EDGES_IN_TEXT) {
+        text += &format!(" It differs at {more} more edges.");
     }
     text
 }
