@@ -9,7 +9,7 @@ export GMA_ENVOY := $(CURDIR)/.tools/envoy/envoy/_bin/envoy
 export GMA_FILTER := $(CURDIR)/target/gma-filter.wasm
 export GMA_BIN := $(CURDIR)/target/release
 
-.PHONY: help playground test check bench-filter build filter tools preflight
+.PHONY: help playground test check bench-filter bench-solver build filter tools preflight
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,3 +59,6 @@ bench-filter: build ## CPU of Envoy per request: no filter, stock SDK, ours (FIL
 	cargo build --quiet -p gma-filter --examples --target wasm32-wasip1 --profile wasm
 	cargo build --quiet --release -p gma-tests --bin bench-filter
 	@target/release/bench-filter $(foreach f,$(FILTERS),--filter $(f)) $(ARGS)
+
+bench-solver: preflight ## solver against every strategy: time, cost, gap, memory (ARGS='FILTER' for criterion)
+	cargo bench --quiet -p gma-core --bench solver -- $(ARGS)

@@ -9,7 +9,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use gma_core::decide::{Band, Config, Mode, Objective, Statistic};
 use gma_core::ids::AreaName;
 
+use crate::convert::ConvertArgs;
 use crate::plan::Method;
+use crate::simulate::SimulateArgs;
 
 /// Keeps the delay of edge users inside a band at the lowest cost.
 #[derive(Debug, Parser)]
@@ -25,8 +27,12 @@ pub struct Args {
 pub enum Command {
     /// Run the controller.
     Run(RunArgs),
+    /// Turn a muPlacer configuration and the Kubernetes YAMLs that it lists into a placement problem.
+    Convert(ConvertArgs),
     /// Plan a placement for a problem file, offline.
     Plan(PlanArgs),
+    /// Compare strategies and the solver on random applications.
+    Simulate(SimulateArgs),
     /// Compare the model, the strategies and the solver with recorded cases of the reference.
     Verify(VerifyArgs),
 }

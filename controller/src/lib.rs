@@ -14,6 +14,7 @@
 
 pub mod args;
 pub mod control;
+pub mod convert;
 pub mod http;
 pub mod metrics;
 pub mod output;
@@ -23,5 +24,6 @@ pub mod platform;
 pub mod problem;
 pub mod run;
 pub mod shared;
+pub mod simulate;
 pub mod usage;
 pub mod verify;

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod decide;
 #[doc(hidden)]
 pub mod example;
+pub mod generate;
 pub mod ids;
 pub mod measured;
 pub mod model;

@@ -537,9 +537,9 @@ fn origin_name(origin: Origin) -> String {
     match origin {
         Origin::Staying => "staying".to_owned(),
         Origin::Nothing => "nothing".to_owned(),
-        Origin::Strategy(strategy) => strategy.to_string(),
         Origin::Everything => "everything".to_owned(),
         Origin::Relaxation => "relaxation".to_owned(),
+        Origin::Strategy(strategy) => strategy.to_string(),
         Origin::Search => "search".to_owned(),
     }
 }
