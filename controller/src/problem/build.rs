@@ -42,7 +42,7 @@ pub(super) fn build(file: &PlacementProblem) -> Result<(Problem, DensePlacement)
     if !builder.faults.is_empty() {
         return Err(builder.faults);
     }
-    let problem = Problem::try_new(spec).map_err(|error| vec![of_model(&error)])?;
+    let problem = Problem::try_new(spec).map_err(|error| vec![of_model(file, &error)])?;
     let problem = with_measured_use(file, problem)?;
     let mut current = DensePlacement::empty(&problem);
     for (edge, service) in placement {
@@ -95,25 +95,41 @@ fn sizes(file: &PlacementProblem) -> Vec<Fault> {
 }
 
 /// Turns the model's refusal into a fault of the document. Only what needs the whole graph is left to the model.
-fn of_model(error: &ProblemError) -> Fault {
-    let text = match error {
+fn of_model(file: &PlacementProblem, error: &ProblemError) -> Fault {
+    let calls = Path::root("calls");
+    let first = |on_path: &dyn Fn(&file::Call) -> bool| {
+        let found = file.calls.iter().position(on_path);
+        found.map_or_else(|| calls.clone(), |position| calls.index(position))
+    };
+    match error {
         ProblemError::EndlessCalls(services) => {
-            let names: Vec<&str> = services.iter().take(LISTED).map(ServiceName::as_str).collect();
-            let more = services.len().saturating_sub(LISTED);
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
+            let members: BTreeSet<&str> = services.iter().map(ServiceName::as_str).collect();
+            let on_cycle = |call: &file::Call| {
+                members.contains(call.from.as_str()) && members.contains(call.to.as_str())
             };
-            format!(
-                "the calls among {}{more} have no end: each request makes at least one further request on the cycle; lower \
-                 perRequest of a call on it",
-                names.join(", ")
+            let names: Vec<&str> = members.iter().copied().take(LISTED).collect();
+            let more = match members.len().saturating_sub(LISTED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            Fault::new(
+                first(&on_cycle),
+                format!(
+                    "the calls among {}{more} have no end: each request makes at least one further request on the \
+                     cycle; lower perRequest of a call on it",
+                    names.join(", ")
+                ),
             )
         }
-        other => other.to_string(),
-    };
-    Fault::new(Path::root("calls"), text)
+        ProblemError::TooManyCalls(service) => {
+            let caller = |call: &file::Call| call.from == service.as_str();
+            Fault::new(
+                first(&caller),
+                format!("{error}; lower perRequest of its calls or of theirs"),
+            )
+        }
+        other => Fault::new(calls, other.to_string()),
+    }
 }
 
 struct Builder<'f> {
@@ -485,7 +501,7 @@ fn with_measured_use(file: &PlacementProblem, problem: Problem) -> Result<Proble
             service.cpu_per_request = CpuSeconds::nearest(in_use.0.as_f64() / rate);
         }
     }
-    Problem::try_new(spec).map_err(|error| vec![of_model(&error)])
+    Problem::try_new(spec).map_err(|error| vec![of_model(file, &error)])
 }
 
 /// Positions are below [`MAX_SERVICES`].
