@@ -1,5 +1,6 @@
 //! `gma plan`: a problem file in, a placement out. Nothing is changed anywhere.
 
+mod fill;
 mod report;
 mod solve;
 mod table;

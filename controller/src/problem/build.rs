@@ -11,14 +11,8 @@ use gma_core::units::{CpuCores, CpuSeconds, Gigabytes, Ratio};
 
 use super::error::{Fault, Path};
 use super::file::{self, PlacementProblem, StandbyForm, StandbyPolicy};
+use super::limits;
 use super::text::Price;
-
-/// Services of a file at most. Larger than any application known; an evaluation then takes milliseconds.
-pub const MAX_SERVICES: usize = 10_000;
-/// Calls of a file at most, the users' included: ten a service at the most services.
-pub const MAX_CALLS: usize = 100_000;
-/// services · areas² at most: an evaluation holds so many numbers (32 MB), the calls to each instance from each edge.
-pub const MAX_CELLS: usize = 4_000_000;
 
 /// Longest name: that of a DNS name.
 const MAX_NAME: usize = 253;
@@ -31,7 +25,7 @@ const LISTED: usize = 8;
 
 /// Checks a document and builds what the solver takes.
 pub(super) fn build(file: &PlacementProblem) -> Result<(Problem, DensePlacement), Vec<Fault>> {
-    let too_large = sizes(file);
+    let too_large = limits::check(file);
     if !too_large.is_empty() {
         return Err(too_large);
     }
@@ -49,49 +43,6 @@ pub(super) fn build(file: &PlacementProblem) -> Result<(Problem, DensePlacement)
         current.set(edge, service, true);
     }
     Ok((problem, current))
-}
-
-fn sizes(file: &PlacementProblem) -> Vec<Fault> {
-    let (services, edges) = (file.services.len(), file.edges.len());
-    let calls = file.calls.len() + file.edges.iter().map(|edge| edge.user_calls.len()).sum::<usize>();
-    let mut faults = Vec::new();
-    let mut check = |path: &str, wrong: bool, text: String| {
-        if wrong {
-            faults.push(Fault::new(Path::root(path), text));
-        }
-    };
-    check(
-        "services",
-        services == 0,
-        "empty: add at least one service".into(),
-    );
-    check(
-        "edges",
-        edges == 0,
-        "empty: add at least one edge, where users enter".into(),
-    );
-    check(
-        "services",
-        services > MAX_SERVICES,
-        format!("{services} services are more than {MAX_SERVICES}: leave out those that are never called"),
-    );
-    check(
-        "calls",
-        calls > MAX_CALLS,
-        format!(
-            "{calls} calls (with the users') are more than {MAX_CALLS}: leave out those that hardly happen"
-        ),
-    );
-    let cells = (edges + 1).saturating_mul(edges + 1).saturating_mul(services);
-    check(
-        "edges",
-        cells > MAX_CELLS,
-        format!(
-            "{services} services in {} areas are too many to evaluate (services · areas² above {MAX_CELLS}): plan fewer edges at a time",
-            edges + 1
-        ),
-    );
-    faults
 }
 
 /// Turns the model's refusal into a fault of the document. Only what needs the whole graph is left to the model.
