@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::Cluster;
-use gma_core::decide::{Config, Direction, NoPlan, Objective, PlannedMove, Planner};
+use gma_core::decide::{Config, Direction, NoPlan, Objective, PlannedMove, Planner, Statistic};
 use gma_core::ids::{AreaName, ServiceName};
-use gma_core::measured::Settings;
-use gma_core::model::{DensePlacement, Problem, ServiceIx};
-use gma_core::snapshot::{Measured, Snapshot};
-use gma_core::strategy::{self, Reach};
+use gma_core::measured::{Candidate, Settings, Tail, plan_for_statistic};
+use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, ServiceIx, Shares, evaluate};
+use gma_core::snapshot::{DelayStats, Measured, Snapshot};
+use gma_core::strategy::{self, Plan, Reach};
 use gma_core::units::{CpuCores, Micros};
 
 /// Plans on what was measured.
@@ -39,6 +39,41 @@ impl MeasuredPlanner {
     }
 }
 
+/// The cheapest plan that brings the statistic to its target, as far as one can be found.
+fn choose(
+    problem: &Problem,
+    edge: EdgeIx,
+    current: &DensePlacement,
+    delay: &DelayStats,
+    statistic: Statistic,
+    target_us: f64,
+) -> Option<Candidate<Plan>> {
+    let crossings = |placement: &DensePlacement| Crossings::resting(problem, edge, placement);
+    let tail = Tail::fit(delay, crossings(current));
+    let model_us = |placement: &DensePlacement| {
+        let result = evaluate(problem, placement, &Shares::resting(problem, placement));
+        let of_edge = result.edges.get(edge.position());
+        of_edge.map_or(0.0, |edge| edge.delay.as_f64())
+    };
+    let most_us = delay.mean_us + model_us(&DensePlacement::cloud_only(problem)) - model_us(current);
+    let first_us = delay.mean_us - (statistic.of(delay) - target_us);
+    plan_for_statistic(
+        statistic,
+        target_us,
+        first_us,
+        most_us.max(delay.mean_us),
+        |mean_us| {
+            let plan = strategy::plan(problem, edge, current, Micros::nearest(mean_us));
+            let statistic_us = tail.predict(statistic, plan.predicted.as_f64(), &crossings(&plan.placement));
+            Candidate {
+                statistic_us,
+                cost: plan.cost_after.as_f64(),
+                plan,
+            }
+        },
+    )
+}
+
 impl Planner for MeasuredPlanner {
     fn plan(
         &self,
@@ -54,23 +89,27 @@ impl Planner for MeasuredPlanner {
             return Err(lacking(format!("no user delay of {edge} in the window")));
         };
         let Objective { band, statistic } = self.objectives.get(edge).copied().unwrap_or_default();
-        // The model predicts means; a quantile is taken to move by as much as its mean does.
-        let above_mean_us = statistic.of(delay) - delay.mean_us;
         let problem =
             Problem::from_measurements(snapshot, cluster, &self.settings, std::slice::from_ref(edge))
                 .map_err(|missing| lacking(missing.to_string()))?;
         let Some(edge) = problem.edge_by_name(edge) else {
             return Err(lacking(format!("{edge} is no edge of the problem")));
         };
-        let target = Micros::nearest(target_us - above_mean_us);
         let current = DensePlacement::from_cluster(&problem, cluster);
-        let plan = strategy::plan(&problem, edge, &current, target);
+        let measured_us = statistic.of(delay);
+        let Some(Candidate {
+            statistic_us: predicted_us,
+            plan,
+            ..
+        }) = choose(&problem, edge, &current, delay, statistic, target_us)
+        else {
+            return Err(NoPlan::NoBetterPlacement);
+        };
         if plan.add.is_empty() && plan.remove.is_empty() {
             return Err(NoPlan::NoBetterPlacement);
         }
-        let predicted_us = plan.predicted.as_f64() + above_mean_us;
-        if let Reach::TargetTooLow { .. } = plan.reach
-            && predicted_us > band.offload_above_us()
+        if let Reach::Met | Reach::TargetTooLow { .. } = plan.reach
+            && predicted_us > target_us.max(band.offload_above_us())
         {
             return Err(NoPlan::TargetBelowLeak {
                 target_us,
@@ -87,12 +126,18 @@ impl Planner for MeasuredPlanner {
         Ok(PlannedMove {
             add: names(&plan.add),
             remove: names(&plan.remove),
-            measured_us: plan.now.as_f64() + above_mean_us,
+            measured_us,
             predicted_us,
             cost_before: plan.cost_before.as_f64(),
             cost_after: plan.cost_after.as_f64(),
             reasons: match plan.reach {
-                Reach::Met => format!("the cheapest set found that meets {:.1} ms", target_us / 1_000.0),
+                Reach::Met if predicted_us <= target_us => {
+                    format!("the cheapest set found that meets {:.1} ms", target_us / 1_000.0)
+                }
+                Reach::Met => format!(
+                    "inside the band, though no set found meets {:.1} ms",
+                    target_us / 1_000.0
+                ),
                 Reach::TargetTooLow { all_at_edge } => format!(
                     "inside the band, though not at {:.1} ms; everything at the edge gives a mean of {all_at_edge}",
                     target_us / 1_000.0

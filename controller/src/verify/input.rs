@@ -73,7 +73,10 @@ impl<'a> Text<'a> {
         let mut json = serde_json::Deserializer::from_slice(&self.bytes);
         serde_path_to_error::deserialize(&mut json).map_err(|error| VerifyError::Json {
             path: self.path.to_owned(),
-            field: error.path().to_string(),
+            field: match error.path().to_string() {
+                whole if whole == "." => "the text".to_owned(),
+                field => field,
+            },
             reason: error.inner().to_string(),
         })
     }

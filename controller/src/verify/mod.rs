@@ -14,6 +14,7 @@ mod report;
 mod rules;
 mod strategy;
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -45,12 +46,14 @@ const BAD_INPUT: u8 = 2;
 /// The report can't be written.
 pub fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let report = verify(&args.files);
-    match args.output {
-        OutputFormat::Table => print!("{report}"),
-        OutputFormat::Json => {
-            let text = serde_json::to_string_pretty(&report).context("the report is no JSON")?;
-            println!("{text}");
-        }
+    let text = match args.output {
+        OutputFormat::Table => report.to_string(),
+        OutputFormat::Json => serde_json::to_string_pretty(&report).context("the report is no JSON")? + "\n",
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written.context("the report can't be written")?,
     }
     for error in &report.errors {
         eprintln!("gma verify: {error}");

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use gma_core::model::{DensePlacement, Problem};
+use gma_core::solver::{Budget, Reach, solve};
 use gma_core::strategy::{Goal, Params, Strategy, Traces};
+use gma_core::units::Micros;
 use serde::Deserialize;
 
 use super::compare::{Request, close, different, within};
@@ -75,6 +78,11 @@ pub(super) fn verify(text: &Text<'_>) -> Result<Vec<(String, Verdict)>, VerifyEr
             });
             lines.push((format!("{name} optimum of {kind}"), verdict));
         }
+        let cheapest = &target.optimum.any_subset;
+        let solved = attribute(Rule::MODEL, |repeated| {
+            same_solution(&application, target.delay_decrease_target_s, cheapest, repeated)
+        });
+        lines.push((format!("{name} solver"), solved));
         for (key, recorded) in &target.strategies {
             let field = format!("targets[{at}].strategies.{key}");
             let Some((strategy, depth)) = variant(key) else {
@@ -177,6 +185,39 @@ fn same_optimum(
         void_delay_s.max(delay_s),
     )?;
     close("cost", cost, optimum.cost)
+}
+
+/// Ours is proven to be the cheapest, and costs what the cheapest of all placements does.
+fn same_solution(
+    application: &Application,
+    decrease_s: f64,
+    cheapest: &Optimum,
+    repeated: &Repeated,
+) -> Result<(), Difference> {
+    let (void_delay_s, _) = state(application, &[], repeated)?;
+    let target = Micros::nearest((void_delay_s - decrease_s) * 1e6);
+    let problem = application
+        .problem(&application.instance.cpu_usage_cores, repeated)
+        .and_then(|problem| {
+            let mut spec = problem.spec().clone();
+            spec.edges.iter_mut().for_each(|edge| edge.target = Some(target));
+            Problem::try_new(spec)
+        })
+        .map_err(|error| different("the application", error, "one"))?;
+    let solution = solve(&problem, &DensePlacement::cloud_only(&problem), Budget::default());
+    close("cost", solution.evaluation.cost.total().as_f64(), cheapest.cost)?;
+    if solution.edges.iter().any(|edge| edge.reach != Reach::Met) {
+        return Err(different("the target", "missed", "met"));
+    }
+    if solution.bound.optimal {
+        Ok(())
+    } else {
+        Err(different(
+            "proof",
+            format!("none, bound {}", solution.bound.cost),
+            "the cheapest of all",
+        ))
+    }
 }
 
 fn state(application: &Application, edge: &[u8], repeated: &Repeated) -> Result<(f64, f64), Difference> {

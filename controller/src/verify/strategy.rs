@@ -13,6 +13,8 @@ use super::rules::{Repeated, Rule, attribute};
 
 /// Why a run is left out.
 pub(super) const PLATFORM: &str = "platform-dependent: more candidates than max_sgs; which were dropped depends on the CPU that recorded it";
+/// The same of COPAMP.
+const PATHS: &str = "more paths than are followed here; the reference follows all, however long that takes";
 /// Paths that the reference would enumerate without a bound.
 const MAX_PATHS: usize = 200_000;
 
@@ -241,8 +243,10 @@ pub(super) fn judge(
             .is_ok_and(|found| found.outcome.truncated)
     };
     if matches!(verdict, Verdict::Differs(_)) && truncated() {
+        let copamp = request.strategy == Strategy::Copamp;
+        let reason = if copamp { PATHS } else { PLATFORM };
         return Verdict::Skipped {
-            reason: PLATFORM.to_owned(),
+            reason: reason.to_owned(),
         };
     }
     verdict

@@ -38,6 +38,17 @@ impl Statistic {
         Duration::from_micros(quantile).as_secs_f64() * 1e6
     }
 
+    /// Share of the requests that a quantile is an upper bound of; none for the mean.
+    pub const fn share(self) -> Option<f64> {
+        match self {
+            Self::Mean => None,
+            Self::P50 => Some(0.5),
+            Self::P90 => Some(0.9),
+            Self::P95 => Some(0.95),
+            Self::P99 => Some(0.99),
+        }
+    }
+
     /// Requests without which the statistic says nothing: a quantile q needs 10 requests beyond it.
     pub(super) fn least_requests(self, least: u64) -> u64 {
         let for_quantile = match self {

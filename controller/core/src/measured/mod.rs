@@ -1,10 +1,30 @@
 //! A problem from what was measured.
 //!
+//! Predictions are anchored: predicted = measured now + model(after) − model(now), so that what the model leaves out and no
+//! move changes cancels (the correction of a model's output by its error, as in internal model control; Garcia and Morari,
+//! 1982). The model says 100 ms for the example of [`crate::model`] and 20 ms with all of it at the edge and no standby. Where
+//! 130 ms are measured, 50 ms are predicted:
+//!
+//! ```
+//! use gma_core::model::{DensePlacement, Problem, Standby};
+//! use gma_core::solver::{Budget, solve};
+//! use gma_core::units::Micros;
+//! # let mut spec = gma_core::example::problem().spec().clone();
+//! spec.standby = Standby::Failover;
+//! spec.edges[0].bandwidth = None;
+//! spec.edges[0].measured = Some(Micros::try_new(130_000.0).unwrap());
+//! spec.edges[0].target = Some(Micros::try_new(60_000.0).unwrap());
+//! let problem = Problem::try_new(spec).unwrap();
+//! let solution = solve(&problem, &DensePlacement::cloud_only(&problem), Budget::default());
+//! assert!((solution.edges[0].predicted.as_f64() - 50_000.0).abs() < 1e-6);
+//! ```
+//!
 //! The call graph, sizes, own times and hops come from a [`Snapshot`]; what cannot be measured (prices, requests, pins,
 //! bandwidth) from [`Settings`]. What is missing is an error that names it, never a 0. Formulas: the crate's README,
 //! "From measurements".
 
 mod learned;
+mod quantile;
 mod settings;
 mod sums;
 mod times;
@@ -23,6 +43,7 @@ use crate::snapshot::{Caller, EdgeSnapshot, Measured, Snapshot};
 use crate::units::{Bytes, CallsPerRequest, CpuSeconds, Micros, Ratio, Rps};
 
 pub use learned::{Learned, MAX_LEARNED};
+pub use quantile::{Candidate, MEAN_TARGETS, Tail, plan_for_statistic};
 pub use settings::{EdgeSettings, ServiceSettings, Settings};
 
 use sums::Sums;

@@ -1,4 +1,4 @@
-//! Calls that reach each instance, and the matrix of a cycle.
+//! Calls that reach each instance, and the matrix of a cycle. The formula is [`super::EdgeEvaluation`]'s.
 
 use super::graph::Block;
 use super::ix::{AreaIx, EdgeIx, Grid, ServiceIx};

@@ -12,6 +12,29 @@ use crate::units::Money;
 const ROUNDING: f64 = 1e-9;
 
 /// Cost of a placement for an hour, by term.
+///
+/// | what | formula |
+/// |---|---|
+/// | CPU in use, cores | U_ia = c_i R_ia, c_i CPU time of a request, R_ia = Σ_e λ_e N_ia requests a second |
+/// | replicas | max(⌈U_ia / (θ q)⌉, minimum) where placed; θ the autoscaler's threshold, q a replica's CPU request |
+/// | replicas, an hour | Σ replicas · (CPU price · q + memory price · memory request) |
+/// | traffic, an hour | GB price · min(T, B) · 3600 s / 8 bit / 10⁹, T bit/s offered, B bandwidth |
+///
+/// Use follows requests as in the utilisation law (Denning and Buzen, The Operational Analysis of Queueing Network Models,
+/// 1978); replicas are where the Kubernetes autoscaler rests (desired = ⌈current · use / target⌉); prices as in µPlacer.
+///
+/// Three services of 1 core each at 100 requests/s, 0.02 a core in the cloud; one answer of 10 kB a request crosses.
+///
+/// ```
+/// use gma_core::model::{AreaIx, DensePlacement, ServiceIx, Shares, evaluate};
+/// # let problem = gma_core::example::problem();
+/// let placement = DensePlacement::cloud_only(&problem);
+/// let result = evaluate(&problem, &placement, &Shares::cloud_only(&problem));
+/// assert_eq!(result.replicas.get(ServiceIx(0), AreaIx::Cloud), 2); // ⌈1 / (0.6 · 1)⌉
+/// let traffic = 0.02 * 8e6 * 3600.0 / 8.0 / 1e9; // 3.6 GB
+/// assert!((result.cost.edges[0].network.as_f64() - traffic).abs() < 1e-12);
+/// assert!((result.cost.total().as_f64() - (3.0 * 2.0 * 0.02 + traffic)).abs() < 1e-12);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Cost {
     /// Replicas in the cloud.

@@ -1,4 +1,4 @@
-//! The delay's recursion, from callees to callers.
+//! The delay's recursion, from callees to callers. The formula is [`super::EdgeEvaluation`]'s.
 
 use super::calls::{Cell, block_cells, block_matrix};
 use super::evaluate::LONGEST_US;

@@ -21,7 +21,7 @@ use super::placement::DensePlacement;
 use super::problem::Problem;
 use super::shares::Shares;
 use super::spec::Capacity;
-use crate::units::BitsPerSecond;
+use crate::units::{BitsPerSecond, CpuCores, Gigabytes};
 
 /// Changes after which the sums are made anew, so that rounding can't add up.
 const RESUM: u32 = 4096;
@@ -53,8 +53,8 @@ pub struct Peek {
     pub delay_us: f64,
     /// Total cost, an hour.
     pub cost: f64,
-    /// All edges have the room.
-    pub fits: bool,
+    /// [`Incremental::overload`]: 0 where the edge has the room.
+    pub overload: f64,
 }
 
 /// An edge.
@@ -196,7 +196,7 @@ impl<'p> Incremental<'p> {
         Peek {
             delay_us: self.delay_us(edge),
             cost: self.cost(),
-            fits: self.fits(),
+            overload: self.overload(edge),
         }
     }
 
@@ -246,7 +246,12 @@ impl<'p> Incremental<'p> {
 
     /// Whether every edge has room for its replicas.
     pub fn fits(&self) -> bool {
-        self.edges.iter().all(State::fits)
+        self.edges.iter().all(|state| state.overload() <= 0.0)
+    }
+
+    /// Parts by which an edge's limits are exceeded, added up; 0 where everything fits.
+    pub fn overload(&self, edge: EdgeIx) -> f64 {
+        self.edges[edge.position()].overload()
     }
 
     /// The placement.
@@ -467,20 +472,18 @@ impl State {
         }
     }
 
-    /// Rounding in the sums never makes what fits exactly not fit.
-    fn fits(&self) -> bool {
-        let within =
-            |used: f64, limit: Option<f64>| limit.is_none_or(|limit| used <= limit * (1.0 + 1e-9) + 1e-9);
-        within(
-            self.sums.cpu,
-            self.capacity.cpu.map(crate::units::CpuCores::as_f64),
-        ) && within(
-            self.sums.memory,
-            self.capacity.memory.map(crate::units::Gigabytes::as_f64),
-        ) && self
-            .capacity
-            .pods
-            .is_none_or(|limit| self.sums.pods <= u64::from(limit))
+    /// Parts by which limits are exceeded, added up; rounding in the sums never makes what fits exactly not fit.
+    fn overload(&self) -> f64 {
+        let Capacity { cpu, memory, pods } = self.capacity;
+        let over = |used: f64, limit: Option<f64>| {
+            let over = limit.map_or(0.0, |limit| (used - limit) / limit.max(1.0));
+            if over <= 1e-9 { 0.0 } else { over }
+        };
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 replicas")]
+        let used_pods = self.sums.pods as f64;
+        over(self.sums.cpu, cpu.map(CpuCores::as_f64))
+            + over(self.sums.memory, memory.map(Gigabytes::as_f64))
+            + over(used_pods, pods.map(f64::from))
     }
 }
 

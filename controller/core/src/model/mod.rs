@@ -9,7 +9,7 @@
 //! | calls per user request | N_jb = Σ_i,a N_ia f_ij w_ajb + u_j w_ejb |
 //! | requests a second | R_ia = Σ_e λ_e N_ia of e |
 //! | traffic into an edge, bit/s | T_e = 8 Σ_i R_ie f_ij (1 − w_eje) L_j, the gateway's calls included |
-//! | load spread | σ = 1/(1 − T/B) below saturation, 10⁶ T/B from there on |
+//! | load spread | σ = 1/(1 − T/B), at most 10⁶, below saturation, 10⁶ T/B from there on |
 //! | between areas | net_abj = hop, and for a ≠ b RTT + min(8 L_j σ / B, 10⁵ s) |
 //! | one call's part | x_j = f_ij Σ_b w_ajb (net_abj + D_jb) |
 //! | delay of an instance | D_ia = own_ia + max_j x_j + s_i (Σ_j x_j − max_j x_j) |
@@ -17,6 +17,9 @@
 //! | CPU | U_ia = CPU time of a request · R_ia |
 //! | replicas | max(⌈U / (threshold · request)⌉, minimum) where placed, 0 elsewhere |
 //! | cost an hour | Σ replicas · (CPU price · CPU request + memory price · memory request) + GB price · min(T, B) · 3600 / 8·10⁹ |
+//!
+//! Each has its source and an example of its own: calls, delay and link at [`EdgeEvaluation`], shares at [`Shares`], use,
+//! replicas and cost at [`Cost`]. Which requests cross at all, and so the tail, is [`Crossings`]'s.
 //!
 //! Calls, traffic, replicas and cost are the µPlacer model (Detti et al.), with shares in place of 0 and 1; with those,
 //! s = 1 and no hops the delay is too, since Σ N·own + Σ cut calls·net is the recursion written out. s_i says how much of
@@ -45,6 +48,7 @@
 //! ```
 mod calls;
 mod cost;
+mod crossings;
 mod delay;
 mod evaluate;
 mod graph;
@@ -63,6 +67,7 @@ mod tests;
 
 pub(crate) use cost::of_site;
 pub use cost::{Cost, EdgeCost};
+pub use crossings::{Crossings, MOST_CROSSINGS};
 pub(crate) use delay::overlap;
 pub(crate) use evaluate::byte_us;
 pub use evaluate::{EdgeEvaluation, Evaluation, LONGEST_US, evaluate};

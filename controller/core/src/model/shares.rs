@@ -7,7 +7,21 @@ use super::spec::Standby;
 use crate::cluster::RoutingPlan;
 use crate::routing;
 
-/// Shares of the calls of each area's callers to each service.
+/// Shares of the calls of each area's callers to each service: real numbers that sum to 1 over the areas.
+///
+/// A weight W of an area with k localities becomes k ⌈W/k⌉ (istiod, `loadbalancer.go`, rounds each locality's part up), so
+/// w = k ⌈W/k⌉ / Σ of that over the areas: a standby of 1 on a cloud of three zones is 3 of 102.
+///
+/// ```
+/// use gma_core::model::{AreaIx, DensePlacement, EdgeIx, Problem, ServiceIx, Shares};
+/// # let mut spec = gma_core::example::problem().spec().clone();
+/// spec.cloud.localities = 3;
+/// let problem = Problem::try_new(spec).unwrap();
+/// let mut placement = DensePlacement::cloud_only(&problem);
+/// placement.set(EdgeIx(0), ServiceIx(0), true);
+/// let share = Shares::resting(&problem, &placement).get(AreaIx::Edge(EdgeIx(0)), ServiceIx(0), AreaIx::Cloud);
+/// assert!((share - 3.0 / 102.0).abs() < 1e-15);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shares {
     /// One grid a caller area.

@@ -1,5 +1,7 @@
 //! A set of services.
 
+use crate::model::{DensePlacement, EdgeIx, Problem};
+
 /// One bit a service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Bits(Vec<u64>);
@@ -9,6 +11,16 @@ pub(super) struct Bits(Vec<u64>);
 impl Bits {
     pub(super) fn new(count: usize) -> Self {
         Self(vec![0; count.div_ceil(64)])
+    }
+
+    /// The services of an edge.
+    pub(super) fn of(problem: &Problem, placement: &DensePlacement, edge: EdgeIx) -> Self {
+        let mut set = Self::new(problem.services_len());
+        let there = problem
+            .services()
+            .filter(|(service, _)| placement.contains(edge, *service));
+        there.for_each(|(service, _)| set.set(service.position(), true));
+        set
     }
 
     pub(super) fn contains(&self, at: usize) -> bool {

@@ -6,12 +6,16 @@ use std::collections::BinaryHeap;
 use super::Origin;
 use super::bits::Bits;
 use super::dual::{Bounded, bound};
-use super::relaxed::{Fix, Relaxed};
+use super::relaxed::{Fix, Relaxed, Rent};
 use super::search::{SAME, Search};
-use crate::model::{Pin, ServiceIx};
+use crate::model::{Pin, Problem, ServiceIx};
 
 /// Open nodes at most: some 100 bytes each, an edge.
 const MAX_NODES: usize = 100_000;
+
+/// Rents that are tried for each kind of room: none, and doubling from the cheapest, an hour.
+const RENTS: i32 = 24;
+const CHEAPEST_RENT: f64 = 1e-5;
 
 /// Decisions that were taken, and what is known under them.
 #[derive(Debug)]
@@ -115,6 +119,7 @@ impl<'s, 'p> Tree<'s, 'p> {
             edges: Vec::new(),
             next: None,
         };
+        self.charge();
         self.push(root);
         while let Some(Reverse((Cost(cost), at))) = self.open.pop() {
             if cost >= self.enough() {
@@ -124,7 +129,7 @@ impl<'s, 'p> Tree<'s, 'p> {
                 return Ended { cost, closed: false };
             }
             let Some((edge, service)) = self.nodes[at].next else {
-                return Ended { cost, closed: false };
+                continue;
             };
             for fix in [Fix::In, Fix::Out] {
                 let node = Node {
@@ -151,30 +156,17 @@ impl<'s, 'p> Tree<'s, 'p> {
         }
     }
 
-    fn fixes(&self, at: usize) -> Vec<Fix> {
-        let pinned = |pin| match pin {
-            Pin::Free => Fix::Free,
-            Pin::Cloud => Fix::Out,
-            Pin::Edge => Fix::In,
-        };
-        let _ = at;
-        self.search
-            .problem
-            .services()
-            .map(|(_, service)| pinned(service.pin))
-            .collect()
-    }
-
     /// Bounds a node and opens it where it may lead to something better.
     fn push(&mut self, mut node: Node) {
         let changed = node.decided.map(|(edge, ..)| edge);
         let mut offers: Vec<Option<Bits>> = vec![None; self.relaxed.len()];
         let mut widest: Option<(f64, usize, ServiceIx)> = None;
+        let mut hopeless = false;
         for edge in 0..self.relaxed.len() {
             if changed.is_some_and(|changed| changed != edge) {
                 continue;
             }
-            let mut fixed = self.fixes(edge);
+            let mut fixed = pinned(self.search.problem);
             let mut step = node.decided.map(|decided| (decided, node.parent));
             while let Some(((of, service, fix), parent)) = step {
                 if of == edge {
@@ -198,15 +190,14 @@ impl<'s, 'p> Tree<'s, 'p> {
                 .map(|(_, known)| known.cost)
                 .sum();
             let enough = self.enough() - self.constant - others;
-            let found = bound(
-                &mut self.relaxed[edge],
-                self.search.limits_us[edge],
-                start,
-                enough,
-            );
-            self.search.spent += found.spent;
+            let found = self.bound(edge, start, enough);
             if found.cost == f64::INFINITY {
-                return;
+                if changed.is_some() {
+                    return;
+                }
+                offers[edge] = found.keeps;
+                hopeless = true;
+                continue;
             }
             if let Some((width, service)) = self.widest(edge, &found)
                 && widest.as_ref().is_none_or(|(known, ..)| width > *known)
@@ -227,6 +218,9 @@ impl<'s, 'p> Tree<'s, 'p> {
             offers[edge] = found.keeps;
         }
         self.offer(&offers);
+        if hopeless {
+            return;
+        }
         let cost = self.constant + node.edges.iter().map(|known| known.cost).sum::<f64>();
         if cost >= self.enough() {
             return;
@@ -234,8 +228,70 @@ impl<'s, 'p> Tree<'s, 'p> {
         node.next = widest
             .map(|(_, edge, service)| (edge, service))
             .or_else(|| self.undecided(&node));
+        if node.next.is_none() {
+            // All is decided, and that placement was offered.
+            return;
+        }
         self.open.push(Reverse((Cost(cost), self.nodes.len())));
         self.nodes.push(node);
+    }
+
+    /// Bounds an edge; where calls are made at once, also with the weights of the placement that the bound came with.
+    fn bound(&mut self, edge: usize, start: (f64, f64), enough: f64) -> Bounded {
+        let limit = self.search.limits_us[edge];
+        let mut found = bound(&mut self.relaxed[edge], limit, start, enough);
+        self.search.spent += found.spent;
+        if self.relaxed[edge].weighted() && found.cost < enough {
+            let first = found.keeps.clone();
+            if let Some(here) = &first {
+                self.relaxed[edge].weigh(here);
+            }
+            let again = bound(&mut self.relaxed[edge], limit, (found.price, found.bytes), enough);
+            self.search.spent += again.spent;
+            if again.cost > found.cost {
+                found = again;
+            }
+        }
+        found
+    }
+
+    /// Prices the room of edges that lack it, one kind after the other: the rent with the highest bound of a few.
+    fn charge(&mut self) {
+        for edge in 0..self.relaxed.len() {
+            self.relaxed[edge].fixed = pinned(self.search.problem);
+            let room = self
+                .search
+                .problem
+                .edge(self.search.edges[edge])
+                .map(|edge| edge.capacity)
+                .unwrap_or_default();
+            let kinds: [(bool, fn(&mut Rent, f64)); 3] = [
+                (room.cpu.is_some(), |rent, price| rent.core = price),
+                (room.memory.is_some(), |rent, price| rent.gigabyte = price),
+                (room.pods.is_some(), |rent, price| rent.pod = price),
+            ];
+            let mut best = (f64::NEG_INFINITY, Rent::default());
+            for (_, set) in kinds.into_iter().filter(|(limited, _)| *limited) {
+                let from = best.1;
+                for step in 0..RENTS {
+                    let mut rent = from;
+                    set(
+                        &mut rent,
+                        if step == 0 {
+                            0.0
+                        } else {
+                            CHEAPEST_RENT * 2.0_f64.powi(step)
+                        },
+                    );
+                    self.relaxed[edge].charge(rent);
+                    let found = self.bound(edge, (0.0, 0.0), f64::INFINITY);
+                    if found.cost > best.0 {
+                        best = (found.cost, rent);
+                    }
+                }
+            }
+            self.relaxed[edge].charge(best.1);
+        }
     }
 
     /// Tries the placement that a bound came with, and what is left of it without what it doesn't need.
@@ -303,4 +359,14 @@ impl<'s, 'p> Tree<'s, 'p> {
         }
         best.map(|(_, edge, service)| (edge, service))
     }
+}
+
+/// What pins decide.
+pub(super) fn pinned(problem: &Problem) -> Vec<Fix> {
+    let fix = |pin| match pin {
+        Pin::Free => Fix::Free,
+        Pin::Cloud => Fix::Out,
+        Pin::Edge => Fix::In,
+    };
+    problem.services().map(|(_, service)| fix(service.pin)).collect()
 }

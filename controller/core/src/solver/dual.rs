@@ -20,7 +20,7 @@ pub(super) struct Bounded {
     /// Where the search ended.
     pub(super) price: f64,
     pub(super) bytes: f64,
-    /// The choice that keeps the (relaxed) limit, and the cheaper one that does not. Both at the best price.
+    /// The choice that keeps the (relaxed) limit, or the fastest where none does, and the cheaper one that does not. Both at the best price.
     pub(super) keeps: Option<Bits>,
     pub(super) breaks: Option<Bits>,
     /// What the bound gives away to the one price of the delay, and where it gives most away to steps of replicas.
@@ -105,6 +105,7 @@ fn search(relaxed: &mut Relaxed<'_>, limit_us: Option<f64>, enough: f64, best: &
     }
     let fast = line(relaxed, limit_us, f64::INFINITY, best);
     if fast.over_us > 0.0 {
+        best.keeps = Some(relaxed.chosen().here);
         best.cost = f64::INFINITY;
         return;
     }

@@ -1,214 +1,298 @@
 //! Decides what runs at the edges: the cheapest placement that keeps every edge's mean user delay at its target.
 //!
-//! Starts are what runs, and what the relaxation's choices suggest. The best is improved by adding, dropping and swapping services
-//! and connected sets of them, and branch and bound over the relaxation tells how much cheaper anything could be.
+//! All edges that have a target are decided together: they share the cloud, whose replicas follow the sum of what the
+//! edges leave to it. An edge without a target keeps what it runs. Pins and room are never broken; where targets can't be
+//! met, the placement that comes nearest is the answer, with the reason.
+//!
+//! 1. Branch and bound over a relaxation that a recursion over the call graph solves exactly (`relaxed` says how, and what
+//!    it leaves open). Its choices are placements; the best is kept. On call graphs that are nearly trees it ends with a
+//!    proof after some hundred to some ten thousand choices.
+//! 2. Where it does not: the strategies of the reference as further starts, then the best of all is improved by adding,
+//!    dropping and swapping services and connected sets of them, and all over again from there until nothing changes.
+//!
+//! The answer depends on names, numbers and budget only: not on the order of services, on time or on chance.
+//!
+//! ```
+//! use gma_core::model::{DensePlacement, EdgeIx, Problem};
+//! use gma_core::solver::{Budget, Reach, solve};
+//! use gma_core::units::Micros;
+//! # let problem = gma_core::example::problem();
+//! let mut spec = problem.spec().clone();
+//! spec.edges[0].target = Some(Micros::try_new(40_000.0)?);
+//! let problem = Problem::try_new(spec)?;
+//! let solution = solve(&problem, &DensePlacement::cloud_only(&problem), Budget::default());
+//! assert_eq!(solution.edges[0].reach, Reach::Met);
+//! assert!(solution.bound.optimal && solution.edges[0].predicted.as_f64() <= 40_000.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod bits;
 mod branch;
 mod dual;
 mod moves;
+mod reach;
 mod recursion;
 mod relaxed;
+mod result;
 mod search;
+mod sorted;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
+pub use result::{Bound, Budget, Lost, Origin, Outlook, Reach, RunnerUp, Solution};
 
 use self::bits::Bits;
 use self::branch::{Ended, Tree};
-use self::search::{Candidate, SAME, Search};
-use crate::model::{
-    DensePlacement, EdgeIx, Evaluation, Incremental, Pin, Problem, ServiceIx, Shares, evaluate,
-};
+use self::search::{Candidate, SAME, Search, near};
+use self::sorted::Sorted;
+use crate::model::{DensePlacement, EdgeIx, Pin, Problem, ServiceIx, Shares, evaluate};
+use crate::strategy::{self, Goal, Params, Strategy};
 use crate::units::{Micros, Money};
 
-/// Work that a solution may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// Placements that are evaluated, and choices of the relaxation, at most.
-    pub evaluations: u64,
-}
-
-/// A placement and how good it is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Solution {
-    /// What to run where.
-    pub placement: DensePlacement,
-    /// What that brings about, by the model alone.
-    pub evaluation: Evaluation,
-    /// What the users of each edge will see.
-    pub edges: Vec<Outlook>,
-    /// How much cheaper it could be.
-    pub bound: Bound,
-    /// Where the placement came from.
-    pub origin: Origin,
-    /// The best of the others that were seen.
-    pub runner_up: Option<RunnerUp>,
-    /// What the solution took.
-    pub evaluations: u64,
-    /// The budget ended the search: with more, the answer may be better.
-    pub exhausted: bool,
-}
-
-/// An edge's users.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Outlook {
-    /// Mean user delay before: as measured where the problem says it, else the model's.
-    pub now: Micros,
-    /// After: now + model(after) − model(now).
-    pub predicted: Micros,
-    /// Whether the target is met, and if not, why.
-    pub reach: Reach,
-}
-
-/// Whether an edge's target is met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Reach {
-    /// It is.
-    Met,
-    /// The edge has none: what runs there stays.
-    NoTarget,
-    /// No placement meets it, even with everything at the edge; this one comes nearest.
-    TargetTooLow,
-    /// It would be met if the edge had more room.
-    Capacity,
-    /// It would be met if services pinned to the cloud might move.
-    Pins,
-    /// No placement was found that meets it, nor a proof that there is none.
-    NotFound,
-}
-
-/// A proven lower bound.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Bound {
-    /// No placement that meets the targets costs less, an hour. Where a target can't be met: none that comes as near.
-    pub cost: Money,
-    /// The placement costs no more than any other, to 1e-9 of it.
-    pub optimal: bool,
-}
-
-/// Where a placement came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Origin {
-    /// What runs already.
-    Staying,
-    /// Everything that may run at an edge does.
-    Everything,
-    /// A choice of the relaxation.
-    Relaxation,
-    /// Small changes of another.
-    Search,
-}
-
-/// The best of the placements that lost.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunnerUp {
-    /// What it would run where.
-    pub placement: DensePlacement,
-    /// Where it came from.
-    pub origin: Origin,
-    /// What it would cost an hour.
-    pub cost: Money,
-    /// What the users of each edge would see.
-    pub predicted: Vec<Micros>,
-    /// Why it lost.
-    pub lost: Lost,
-}
-
-/// Why a placement lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Lost {
-    /// It misses a target, or by more.
-    Slower,
-    /// It costs more.
-    Dearer,
-    /// It costs the same and moves more.
-    MovesMore,
-}
-
-// === impl Budget ===
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self { evaluations: 50_000 }
-    }
-}
-
-// === impl Bound ===
-
-impl Bound {
-    /// Part of the cost that could be saved at most.
-    pub fn gap(&self, cost: Money) -> f64 {
-        let cost = cost.as_f64();
-        if cost > 0.0 {
-            (cost - self.cost.as_f64()).max(0.0) / cost
-        } else {
-            0.0
-        }
-    }
-}
-
+/// Part of the budget for branch and bound, each time; the rest is for starts and improvement.
+const TREE: u64 = 2;
 /// Part of the gain that may be given up for a lower cost where a target can't be met anyway.
 const GIVEN_UP: f64 = 0.01;
+/// Rounds from one's own result at most; two or three are usual.
+const ROUNDS: usize = 20;
 
-/// Solves.
+/// Solves: see the [module](self). `current` is what runs; what is pinned elsewhere is moved first.
 pub fn solve(problem: &Problem, current: &DensePlacement, budget: Budget) -> Solution {
-    let current = pinned(problem, current);
-    let mut now = Incremental::new(problem, &current);
-    let model_now: Vec<f64> = problem.edges().map(|(edge, _)| now.delay_us(edge)).collect();
-    let anchored = |edge: EdgeIx, model: f64| {
-        let before = model_now.get(edge.position()).copied().unwrap_or_default();
-        let measured = problem.edge(edge).and_then(|edge| edge.measured);
-        measured.map_or(model, |measured| measured.as_f64() + model - before)
+    let Some(sorted) = Sorted::new(problem) else {
+        return Solver::new(problem, current, budget).run();
     };
-    let targets = problem
-        .edges()
-        .filter_map(|(edge, value)| Some((edge, value.target?)));
-    let (edges, limits): (Vec<EdgeIx>, Vec<Option<f64>>) = targets
-        .map(|(edge, target)| {
-            let model = target.as_f64() - anchored(edge, 0.0);
-            (edge, Some(model))
-        })
-        .unzip();
-    let mut search = Search::new(problem, &current, edges, limits, budget.evaluations);
-    let ended = run(&mut search);
-    finish(&mut search, ended, &anchored)
-}
-
-fn run(search: &mut Search<'_>) -> Ended {
-    let everything: Vec<Bits> = search
-        .edges
-        .clone()
-        .into_iter()
-        .map(|edge| everything(search.problem, edge))
-        .collect();
-    search.offer(&everything, Origin::Everything);
-    let ended = Tree::new(search, search.budget / 2).run();
-    if !ended.closed {
-        search.improve();
+    let mut solution = Solver::new(&sorted.problem, &sorted.there(current), budget).run();
+    solution.placement = sorted.back(&solution.placement);
+    solution.edges = sorted.edges_back(&solution.edges);
+    solution.evaluation = evaluate(
+        problem,
+        &solution.placement,
+        &Shares::resting(problem, &solution.placement),
+    );
+    if let Some(other) = &mut solution.runner_up {
+        other.placement = sorted.back(&other.placement);
+        other.predicted = sorted.edges_back(&other.predicted);
     }
-    ended
+    solution
 }
 
+struct Solver<'p> {
+    search: Search<'p>,
+    /// By edge of the problem: the model's delay of what runs, µs.
+    model_now: Vec<f64>,
+    /// By edge of the search: the targets as limits of the model's delay, µs.
+    limits_us: Vec<Option<f64>>,
+}
+
+// === impl Solver ===
+
+impl<'p> Solver<'p> {
+    fn new(problem: &'p Problem, current: &DensePlacement, budget: Budget) -> Self {
+        let current = pinned(problem, current);
+        let edges = problem.edges().filter(|(_, edge)| edge.target.is_some());
+        let edges: Vec<EdgeIx> = edges.map(|(edge, _)| edge).collect();
+        let mut search = Search::new(problem, &current, edges, budget.evaluations);
+        let model_now: Vec<f64> = problem
+            .edges()
+            .map(|(edge, _)| search.now.delay_us(edge))
+            .collect();
+        let mut this = Self {
+            search,
+            model_now,
+            limits_us: Vec::new(),
+        };
+        this.limits_us = this
+            .search
+            .edges
+            .iter()
+            .map(|edge| Some(problem.edge(*edge)?.target?.as_f64() - this.anchored(*edge, 0.0)))
+            .collect();
+        this.search.limit(this.limits_us.clone());
+        this
+    }
+
+    /// measured now + model − model(now), µs; without a measurement the model's.
+    fn anchored(&self, edge: EdgeIx, model_us: f64) -> f64 {
+        let now = self.model_now.get(edge.position()).copied().unwrap_or_default();
+        let measured = self.search.problem.edge(edge).and_then(|edge| edge.measured);
+        measured.map_or(model_us, |measured| measured.as_f64() + model_us - now)
+    }
+
+    fn run(mut self) -> Solution {
+        let mut ended = self.rounds();
+        if !self.search.best.meets() && !self.search.edges.is_empty() {
+            self.search.limit(self.within_reach());
+            let reached = self.rounds();
+            ended = Ended {
+                closed: reached.closed && ended.closed,
+                ..reached
+            };
+        }
+        self.finish(ended)
+    }
+
+    /// Rounds until one changes nothing.
+    fn rounds(&mut self) -> Ended {
+        let edges = self.search.edges.clone();
+        if edges.is_empty() {
+            return Ended {
+                cost: self.search.best.cost,
+                closed: true,
+            };
+        }
+        let everything: Vec<Bits> = edges
+            .iter()
+            .map(|edge| everything(self.search.problem, *edge))
+            .collect();
+        self.search.offer(&everything, Origin::Everything);
+        let nothing = vec![Bits::new(self.search.problem.services_len()); edges.len()];
+        self.search.offer(&nothing, Origin::Nothing);
+        let mut ended = Ended {
+            cost: f64::NEG_INFINITY,
+            closed: false,
+        };
+        for _ in 0..ROUNDS {
+            let before = self.search.best.sets.clone();
+            let known = ended.cost;
+            let work = self.search.budget / TREE;
+            ended = Tree::new(&mut self.search, work).run();
+            ended.cost = ended.cost.max(known);
+            if ended.closed && self.search.best.meets() {
+                break;
+            }
+            self.strategies(&before);
+            self.search.improve();
+            if self.search.best.sets == before || self.search.exhausted() {
+                break;
+            }
+        }
+        ended
+    }
+
+    /// The strategies from a placement, each on one edge after the other.
+    fn strategies(&mut self, from: &[Bits]) {
+        let problem = self.search.problem;
+        for strategy in Strategy::ALL {
+            self.search.go_to(from);
+            let mut placement = self.search.now.placement();
+            for (at, edge) in self.search.edges.clone().into_iter().enumerate() {
+                if self.search.exhausted() {
+                    return;
+                }
+                let now = self.search.now.delay_us(edge);
+                let Some(limit) = self.search.limits_us.get(at).copied().flatten() else {
+                    continue;
+                };
+                let params = Params {
+                    evaluations: self.search.budget - self.search.spent,
+                    ..Params::new(if now > limit {
+                        Goal::Decrease(now - limit)
+                    } else {
+                        Goal::Increase(limit - now)
+                    })
+                };
+                let outcome = strategy::run(problem, edge, &placement, strategy, &params);
+                self.search.spent += outcome.evaluations;
+                placement = outcome.placement;
+            }
+            let sets: Vec<Bits> = self
+                .search
+                .edges
+                .iter()
+                .map(|edge| Bits::of(problem, &placement, *edge))
+                .collect();
+            self.search.offer(&sets, Origin::Strategy(strategy));
+        }
+    }
+
+    /// Limits that can be kept where the targets can't: what the best placement reaches, less what is not worth its cost.
+    fn within_reach(&self) -> Vec<Option<f64>> {
+        let best = &self.search.best.delays_us;
+        let each = self.limits_us.iter().zip(best).zip(&self.search.edges);
+        each.map(|((limit, reached), edge)| {
+            let now = self.model_now.get(edge.position()).copied().unwrap_or_default();
+            let worth = reached + GIVEN_UP * (now - reached).max(0.0);
+            limit.map(|limit| limit.max(worth))
+        })
+        .collect()
+    }
+
+    fn finish(mut self, ended: Ended) -> Solution {
+        let problem = self.search.problem;
+        let best = self.search.best.clone();
+        let placement = self.placement(&best);
+        let evaluation = evaluate(problem, &placement, &Shares::resting(problem, &placement));
+        let edges = problem
+            .edges()
+            .map(|(edge, _)| {
+                let model = evaluation
+                    .edges
+                    .get(edge.position())
+                    .map_or(0.0, |edge| edge.delay.as_f64());
+                let now = self.model_now.get(edge.position()).copied().unwrap_or_default();
+                Outlook {
+                    now: Micros::nearest(self.anchored(edge, now)),
+                    predicted: Micros::nearest(self.anchored(edge, model)),
+                    reach: self.reach(edge, model),
+                }
+            })
+            .collect();
+        let proven = ended.closed || near(ended.cost, best.cost).is_ge();
+        Solution {
+            edges,
+            bound: Bound {
+                cost: Money::nearest(ended.cost.min(best.cost) * (1.0 - SAME)),
+                optimal: best.meets() && proven,
+            },
+            origin: best.origin,
+            runner_up: self.runner_up(&best),
+            evaluations: self.search.spent,
+            exhausted: self.search.exhausted(),
+            placement,
+            evaluation,
+        }
+    }
+
+    fn placement(&mut self, candidate: &Candidate) -> DensePlacement {
+        self.search.go_to(&candidate.sets);
+        self.search.now.placement()
+    }
+
+    fn runner_up(&mut self, best: &Candidate) -> Option<RunnerUp> {
+        let second = self.search.second.clone()?;
+        let placement = self.placement(&second);
+        let problem = self.search.problem;
+        let predicted: Vec<f64> = problem
+            .edges()
+            .map(|(edge, _)| self.search.now.delay_us(edge))
+            .collect();
+        let predicted = problem.edges().zip(predicted);
+        Some(RunnerUp {
+            predicted: predicted
+                .map(|((edge, _), model)| Micros::nearest(self.anchored(edge, model)))
+                .collect(),
+            placement,
+            origin: second.origin,
+            cost: Money::nearest(second.cost),
+            lost: if near(second.excess_us, best.excess_us).is_gt() {
+                Lost::Slower
+            } else if near(second.cost, best.cost).is_gt() {
+                Lost::Dearer
+            } else {
+                Lost::MovesMore
+            },
+        })
+    }
+}
+
+/// All that may run at an edge and that users reach there.
 fn everything(problem: &Problem, edge: EdgeIx) -> Bits {
     let mut set = Bits::new(problem.services_len());
     let users = problem.edge(edge).map_or(&[][..], |edge| &edge.user_calls);
-    let mut open: Vec<ServiceIx> = users
-        .iter()
-        .filter(|(_, calls)| calls.as_f64() > 0.0)
-        .map(|(j, _)| *j)
-        .collect();
+    let called = users.iter().filter(|(_, calls)| calls.as_f64() > 0.0);
+    let mut open: Vec<ServiceIx> = called.map(|(service, _)| *service).collect();
     while let Some(service) = open.pop() {
-        let may = problem
-            .service(service)
-            .is_some_and(|service| service.pin != Pin::Cloud);
-        if may && !set.contains(service.position()) {
+        if problem.may_run_at_edge(service) && !set.contains(service.position()) {
             set.set(service.position(), true);
             open.extend(problem.calls_of(service).iter().map(|(callee, _)| *callee));
         }
@@ -216,7 +300,7 @@ fn everything(problem: &Problem, edge: EdgeIx) -> Bits {
     set
 }
 
-/// What runs, pins respected.
+/// What runs, with pins respected.
 fn pinned(problem: &Problem, current: &DensePlacement) -> DensePlacement {
     let mut placement = current.clone();
     for (service, value) in problem.services() {
@@ -229,51 +313,4 @@ fn pinned(problem: &Problem, current: &DensePlacement) -> DensePlacement {
         }
     }
     placement
-}
-
-fn finish(search: &mut Search<'_>, ended: Ended, anchored: &dyn Fn(EdgeIx, f64) -> f64) -> Solution {
-    let best = search.best.clone();
-    search.go_to(&best.sets);
-    let placement = search.now.placement();
-    let problem = search.problem;
-    let evaluation = evaluate(problem, &placement, &Shares::resting(problem, &placement));
-    let cost = best.cost;
-    let optimal = best.meets() && (ended.closed || ended.cost >= cost - SAME * cost);
-    let edges = problem
-        .edges()
-        .map(|(edge, value)| Outlook {
-            now: Micros::nearest(0.0),
-            predicted: Micros::nearest(anchored(
-                edge,
-                evaluation
-                    .edges
-                    .get(edge.position())
-                    .map_or(0.0, |edge| edge.delay.as_f64()),
-            )),
-            reach: if value.target.is_none() {
-                Reach::NoTarget
-            } else if best.meets() {
-                Reach::Met
-            } else {
-                Reach::TargetTooLow
-            },
-        })
-        .collect();
-    Solution {
-        placement,
-        evaluation,
-        edges,
-        bound: Bound {
-            cost: Money::nearest(if ended.cost.is_finite() {
-                ended.cost.min(cost)
-            } else {
-                cost
-            }),
-            optimal,
-        },
-        origin: best.origin,
-        runner_up: None,
-        evaluations: search.spent,
-        exhausted: search.exhausted(),
-    }
 }

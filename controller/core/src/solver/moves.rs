@@ -93,7 +93,6 @@ impl Search<'_> {
     /// Changes with what they lead to, best first.
     fn ranked(&mut self, at: usize, changes: Vec<Vec<ServiceIx>>, here: &Candidate) -> Vec<Change> {
         let edge = self.edges[at];
-        let elsewhere = self.excess_elsewhere(here, at);
         let mut ranked = Vec::with_capacity(changes.len());
         for services in changes {
             if self.exhausted() {
@@ -101,18 +100,7 @@ impl Search<'_> {
             }
             self.spent += 1;
             let peek = self.now.peek(edge, &services);
-            let mut to = Candidate {
-                sets: Vec::new(),
-                delays_us: Vec::new(),
-                cost: peek.cost,
-                excess_us: if peek.fits {
-                    elsewhere + self.excess(at, peek.delay_us)
-                } else {
-                    f64::INFINITY
-                },
-                moves: here.moves,
-                origin: Origin::Search,
-            };
+            let mut to = self.changed(here, at, peek);
             for service in &services {
                 let was = self.present[at].contains(service.position());
                 let is = self.now.contains(edge, *service);

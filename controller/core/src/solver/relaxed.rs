@@ -39,6 +39,14 @@ pub(super) enum Fix {
     Out,
 }
 
+/// Prices of an edge's room.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rent {
+    pub(super) core: f64,
+    pub(super) gigabyte: f64,
+    pub(super) pod: f64,
+}
+
 /// An edge, relaxed.
 #[derive(Debug)]
 pub(super) struct Relaxed<'p> {
@@ -61,6 +69,10 @@ pub(super) struct Relaxed<'p> {
     tangent: Tangent,
     flow: Vec<Flow>,
     recursion: Recursion,
+    /// Price of a replica at the edge: the area's, and the rent of the room that it takes.
+    prices: Vec<f64>,
+    /// Rent of all the room.
+    rent: f64,
 }
 
 /// Calls of a service at the edge per user request, were it there: certain ones, at least where there are any, at most.
@@ -113,6 +125,12 @@ impl<'p> Relaxed<'p> {
             tangent: Tangent::default(),
             flow: vec![Flow::default(); count],
             recursion: Recursion::new(&layout, edge),
+            prices: layout.edges[edge.position()]
+                .sites
+                .iter()
+                .map(|replica| replica.price)
+                .collect(),
+            rent: 0.0,
             layout,
         };
         this.lay_tangent(0.0);
@@ -149,6 +167,25 @@ impl<'p> Relaxed<'p> {
         } else {
             least
         }
+    }
+
+    /// Charges rent for room: a price on each core, GB and replica of the edge, and all of it given back. With any rent the
+    /// bound stays one, since what fits pays no more than it is given.
+    pub(super) fn charge(&mut self, rent: Rent) {
+        let Some(edge) = self.layout.problem.edge(self.edge) else {
+            return;
+        };
+        let room = edge.capacity;
+        let rows = &self.layout.edges[self.edge.position()];
+        for (price, replica) in self.prices.iter_mut().zip(&rows.sites) {
+            *price = replica.price
+                + rent.core * replica.site.cpu_request.as_f64()
+                + rent.gigabyte * replica.site.memory_request.as_f64()
+                + rent.pod;
+        }
+        self.rent = room.cpu.map_or(0.0, |limit| rent.core * limit.as_f64())
+            + room.memory.map_or(0.0, |limit| rent.gigabyte * limit.as_f64())
+            + room.pods.map_or(0.0, |limit| rent.pod * f64::from(limit));
     }
 
     /// Weighs parallel calls by a placement: the slowest counts whole, the others s.
@@ -194,7 +231,7 @@ impl<'p> Relaxed<'p> {
     pub(super) fn prepare(&mut self, saturated: bool) {
         let layout = Arc::clone(&self.layout);
         let rows = &layout.edges[self.edge.position()];
-        self.savings = 0.0;
+        self.savings = -self.rent;
         for service in &layout.order {
             let j = service.position();
             let user = rows.user[j];
@@ -308,6 +345,7 @@ impl<'p> Relaxed<'p> {
         };
         let (grows, falls) = (slope(edge), slope(cloud));
         let at_least = f64::from(of_site(&edge.site, cpu * low));
+        let price = self.prices[j];
         let linear = self.linear_cloud(j);
         let before = if self.joint {
             linear
@@ -318,7 +356,7 @@ impl<'p> Relaxed<'p> {
         let cost = |n: f64| {
             let replicas = (grows * n - 1e-9).max(at_least);
             let saved = (before - linear + falls * n).min(most_saved);
-            edge.price * replicas - cloud.price * saved
+            price * replicas - cloud.price * saved
         };
         let first = cost(low.max(0.0));
         let mut base = 0.0;
@@ -435,7 +473,12 @@ impl<'p> Relaxed<'p> {
         } else {
             f64::from(self.cloud[j]) - f64::from(of_site(&cloud.site, rest))
         };
-        edge.price * f64::from(of_site(&edge.site, cpu)) - cloud.price * saved
+        self.prices[j] * f64::from(of_site(&edge.site, cpu)) - cloud.price * saved
+    }
+
+    /// Whether some services make calls at once, so that weights matter.
+    pub(super) const fn weighted(&self) -> bool {
+        self.weights.is_some()
     }
 
     /// Whether a cycle's recursion did not come to rest: then there is no bound.

@@ -4,10 +4,13 @@ use std::cmp::Ordering;
 
 use super::Origin;
 use super::bits::Bits;
-use crate::model::{DensePlacement, EdgeIx, Incremental, Pin, Problem, ServiceIx};
+use crate::model::{DensePlacement, EdgeIx, Incremental, Peek, Pin, Problem, ServiceIx};
 
 /// Costs and delays nearer than this part of them are one: rounding may order them either way.
 pub(super) const SAME: f64 = 1e-9;
+
+/// Excess of what does not fit, µs: above that of any delay.
+const NO_ROOM: f64 = 1e15;
 
 /// A placement at the edges that are being decided, evaluated.
 #[derive(Clone, Debug)]
@@ -15,8 +18,10 @@ pub(super) struct Candidate {
     /// By edge of the search.
     pub(super) sets: Vec<Bits>,
     pub(super) delays_us: Vec<f64>,
+    /// Delay above the limit, µs; [`NO_ROOM`] and more where the edge lacks the room. By edge of the search.
+    over_us: Vec<f64>,
     pub(super) cost: f64,
-    /// Delay above the limits, µs, all edges together; infinite where an edge lacks the room.
+    /// The same of all edges together.
     pub(super) excess_us: f64,
     /// Instances that it adds or removes.
     pub(super) moves: usize,
@@ -80,23 +85,17 @@ impl<'p> Search<'p> {
         problem: &'p Problem,
         current: &DensePlacement,
         edges: Vec<EdgeIx>,
-        limits_us: Vec<Option<f64>>,
         budget: u64,
     ) -> Self {
         let now = Incremental::new(problem, current);
         let present: Vec<Bits> = edges
             .iter()
-            .map(|edge| {
-                let mut set = Bits::new(problem.services_len());
-                problem
-                    .services()
-                    .for_each(|(service, _)| set.set(service.position(), current.contains(*edge, service)));
-                set
-            })
+            .map(|edge| Bits::of(problem, current, *edge))
             .collect();
         let nothing = Candidate {
             sets: present.clone(),
             delays_us: Vec::new(),
+            over_us: Vec::new(),
             cost: 0.0,
             excess_us: f64::INFINITY,
             moves: 0,
@@ -105,8 +104,8 @@ impl<'p> Search<'p> {
         let mut this = Self {
             problem,
             now,
+            limits_us: vec![None; edges.len()],
             edges,
-            limits_us,
             present,
             best: nothing,
             second: None,
@@ -117,6 +116,17 @@ impl<'p> Search<'p> {
         this
     }
 
+    /// Takes other limits; what is known is judged anew by them.
+    pub(super) fn limit(&mut self, limits_us: Vec<Option<f64>>) {
+        self.limits_us = limits_us;
+        let known = [Some(self.best.clone()), self.second.take()];
+        self.go_to(&self.present.clone());
+        self.best = self.stand(Origin::Staying);
+        for known in known.into_iter().flatten() {
+            self.offer(&known.sets, known.origin);
+        }
+    }
+
     pub(super) fn exhausted(&self) -> bool {
         self.spent >= self.budget
     }
@@ -125,15 +135,9 @@ impl<'p> Search<'p> {
     pub(super) fn stand(&mut self, origin: Origin) -> Candidate {
         self.spent += 1;
         let delays_us: Vec<f64> = self.edges.iter().map(|edge| self.now.delay_us(*edge)).collect();
-        let excess_us = if self.now.fits() {
-            delays_us
-                .iter()
-                .zip(&self.limits_us)
-                .map(|(delay, limit)| above(*delay, *limit))
-                .sum()
-        } else {
-            f64::INFINITY
-        };
+        let over_us: Vec<f64> = (0..self.edges.len())
+            .map(|at| self.excess(at, delays_us[at], self.now.overload(self.edges[at])))
+            .collect();
         let sets = self.sets();
         let moves = sets
             .iter()
@@ -144,7 +148,8 @@ impl<'p> Search<'p> {
             sets,
             delays_us,
             cost: self.now.cost(),
-            excess_us,
+            excess_us: over_us.iter().sum(),
+            over_us,
             moves,
             origin,
         }
@@ -212,17 +217,36 @@ impl<'p> Search<'p> {
             .is_some_and(|service| service.pin == Pin::Free)
     }
 
-    /// Delay above the limits of all edges but one.
-    pub(super) fn excess_elsewhere(&self, candidate: &Candidate, at: usize) -> f64 {
-        let each = candidate.delays_us.iter().zip(&self.limits_us).enumerate();
-        each.filter(|(edge, _)| *edge != at)
-            .map(|(_, (delay, limit))| above(*delay, *limit))
-            .sum()
+    /// A candidate that differs from another at one edge.
+    pub(super) fn changed(&self, from: &Candidate, at: usize, peek: Peek) -> Candidate {
+        let others = from.over_us.iter().enumerate().filter(|(edge, _)| *edge != at);
+        Candidate {
+            sets: Vec::new(),
+            delays_us: Vec::new(),
+            over_us: Vec::new(),
+            cost: peek.cost,
+            excess_us: others.map(|(_, over)| over).sum::<f64>()
+                + self.excess(at, peek.delay_us, peek.overload),
+            moves: from.moves,
+            origin: Origin::Search,
+        }
     }
 
-    /// Delay of an edge above its limit.
-    pub(super) fn excess(&self, at: usize, delay_us: f64) -> f64 {
+    /// Delay of an edge above its limit, µs.
+    pub(super) fn over_limit(&self, at: usize, delay_us: f64) -> f64 {
         above(delay_us, self.limits_us[at])
+    }
+
+    fn excess(&self, at: usize, delay_us: f64, overload: f64) -> f64 {
+        self.over_limit(at, delay_us) + no_room(overload)
+    }
+}
+
+fn no_room(overload: f64) -> f64 {
+    if overload > 0.0 {
+        NO_ROOM * (1.0 + overload)
+    } else {
+        0.0
     }
 }
 

@@ -137,12 +137,12 @@ fn without_a_cpu_request_the_replicas_are_the_minimum_and_cost_their_memory() {
 #[test]
 fn replicas_follow_the_load_above_the_minimum_and_rounding_adds_none() {
     let mut spec = spec();
-    // 1.8 cores at 0.6 a replica: 3.0000000000000004 by f64.
-    spec.services[1].cpu_per_request = CpuSeconds::nearest(0.018);
+    // 4.2 cores at 0.6 a replica: 7.000000000000001 by f64.
+    spec.services[1].cpu_per_request = CpuSeconds::nearest(0.042);
     spec.services[2].sites[0].min_replicas = 5;
     let (_, result) = resting(spec, 0);
     let replicas = [0, 1, 2].map(|service| result.replicas.get(ServiceIx(service), AreaIx::Cloud));
-    assert_eq!(replicas, [2, 3, 5]);
+    assert_eq!(replicas, [2, 7, 5]);
 }
 
 /// 75 to an edge of two localities and 25 to a cloud of three: istiod makes 2 · 38 and 3 · 9 of it.

@@ -1,18 +1,22 @@
 //! Sub-graphs that a round of SBMP or COPAMP may add.
 
+use std::cmp::Ordering;
+
 use super::defects::{Defect, Defects};
-use super::set::{Distinct, Set, contains, is_empty, len, members, subset};
+use super::set::{Distinct, Set, both, contains, is_empty, len, members, subset};
 use crate::model::{Problem, ServiceIx};
 
 /// Where candidates come from, and the rounds' working memory.
-pub(super) enum Source {
-    /// Traces, cut to what is near the edge.
-    Traces {
-        traces: Distinct,
-        cut: Distinct,
-        reduced: Distinct,
-    },
-    /// Paths, in their order.
+pub(super) struct Source {
+    rows: Rows,
+    cut: Distinct,
+    candidates: Distinct,
+}
+
+enum Rows {
+    /// Cut to what is near the edge.
+    Traces(Distinct),
+    /// In their order.
     Paths(Distinct),
 }
 
@@ -29,46 +33,118 @@ pub(super) struct Round<'a> {
     pub(super) defects: Defects,
 }
 
-/// Sets to add in the order in which equal ones win, and whether some had to be left out.
-pub(super) struct Candidates {
-    pub(super) sets: Vec<Set>,
+/// Sets to add.
+pub(super) struct Candidates<'a> {
+    sets: &'a Distinct,
+    /// Positions among `sets`, in the order in which equal ones win.
+    order: Vec<usize>,
+    /// Some had to be left out.
     pub(super) truncated: bool,
+}
+
+/// Working memory of a walk through the graph.
+struct Walk {
+    open: Vec<ServiceIx>,
+    reached: Set,
+}
+
+// === impl Candidates ===
+
+impl Candidates<'_> {
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// A candidate; some of it may be at the edge already.
+    pub(super) fn get(&self, at: usize) -> &[u64] {
+        self.order.get(at).map_or(&[], |at| self.sets.row(*at))
+    }
+
+    /// Positions so that neighbours have much in common.
+    pub(super) fn by_members(&self) -> Vec<usize> {
+        let mut positions: Vec<usize> = (0..self.len()).collect();
+        positions.sort_unstable_by(|one, two| self.get(*one).cmp(self.get(*two)));
+        positions
+    }
+}
+
+// === impl Walk ===
+
+impl Walk {
+    fn new(services: usize) -> Self {
+        Self {
+            open: Vec::new(),
+            reached: Set::new(services),
+        }
+    }
+
+    /// Members of `row` that are reached from `from` through members of it, those of `from` in it included.
+    fn reach(&mut self, problem: &Problem, row: &[u64], from: impl Iterator<Item = ServiceIx>) -> &[u64] {
+        self.reached.clear();
+        self.open.extend(from.filter(|service| contains(row, *service)));
+        while let Some(service) = self.open.pop() {
+            if !self.reached.contains(service) {
+                self.reached.insert(service);
+                let callees = problem.calls_of(service).iter().map(|(callee, _)| *callee);
+                self.open.extend(callees.filter(|callee| contains(row, *callee)));
+            }
+        }
+        self.reached.words()
+    }
 }
 
 // === impl Source ===
 
 impl Source {
     pub(super) fn traces(services: usize, traces: Distinct) -> Self {
-        let room = Distinct::new(services, traces.len());
-        Self::Traces {
-            traces,
-            cut: room.clone(),
-            reduced: room,
+        Self {
+            cut: Distinct::new(services, traces.len()),
+            candidates: Distinct::new(services, traces.len()),
+            rows: Rows::Traces(traces),
         }
     }
 
     /// Paths without what is locked and what that cuts off, in ascending order.
     pub(super) fn paths(round: &Round<'_>, paths: &Distinct) -> Self {
         let services = round.problem.services_len();
+        let mut walk = Walk::new(services);
         let mut open = Vec::new();
         for (path, _) in paths.iter() {
             let mut row = Set::of(services, members(path));
             row.drop(round.locked.words());
             if row.words() != path {
-                row = round.reached(&row, round.entries.iter().map(|(entry, _)| *entry));
+                let entries = round.entries.iter().map(|(entry, _)| *entry);
+                let reached = walk.reach(round.problem, row.words(), entries);
+                row.become_of(reached);
             }
             open.push(row);
         }
         open.sort_unstable_by(|one, two| one.words().cmp(two.words()));
         let mut unique = Distinct::new(services, open.len());
         open.iter().for_each(|row| unique.add(row.words(), 1));
-        Self::Paths(unique)
+        Self {
+            cut: Distinct::new(services, 0),
+            candidates: Distinct::new(services, unique.len()),
+            rows: Rows::Paths(unique),
+        }
     }
 
-    pub(super) fn candidates(&mut self, round: &Round<'_>) -> Candidates {
-        match self {
-            Self::Traces { traces, cut, reduced } => round.of_traces(traces, cut, reduced),
-            Self::Paths(paths) => round.of_paths(paths),
+    pub(super) fn candidates(&mut self, round: &Round<'_>) -> Candidates<'_> {
+        self.candidates.clear();
+        match &mut self.rows {
+            Rows::Traces(traces) => {
+                round.cut_traces(traces, &mut self.cut);
+                round.connect(&self.cut, &mut self.candidates);
+                round.ordered(&self.candidates)
+            }
+            Rows::Paths(paths) => {
+                round.short_paths(paths, &mut self.candidates);
+                Candidates {
+                    order: (0..self.candidates.len()).collect(),
+                    sets: &self.candidates,
+                    truncated: false,
+                }
+            }
         }
     }
 }
@@ -80,95 +156,115 @@ impl Round<'_> {
         self.problem.services_len()
     }
 
-    /// Rows are cut to what is near the edge and free to move, then to what the edge reaches; equal ones count
-    /// together, and those that came most often are first.
-    fn of_traces(&self, traces: &mut Distinct, cut: &mut Distinct, reduced: &mut Distinct) -> Candidates {
+    /// As in the reference, rows go on with those of their services that are at the edge already.
+    fn whole_rows(&self) -> bool {
+        self.defects.has(Defect::S3) || self.defects.has(Defect::S5)
+    }
+
+    /// Cuts traces to what is near the edge; equal ones count together.
+    fn cut_traces(&self, traces: &mut Distinct, cut: &mut Distinct) {
         traces.forget_subsets(self.set.words());
-        // As in the reference, rows go on with those of their services that are at the edge already.
-        let whole_rows = self.defects.has(Defect::S3) || self.defects.has(Defect::S5);
         let mut mask = self.near();
-        if !whole_rows {
+        if !self.whole_rows() {
             mask.drop(self.set.words());
+            mask.drop(self.locked.words());
         }
         cut.clear();
         let mut row = Set::new(self.services());
         for (trace, count) in traces.iter() {
-            row.become_of(mask.words());
-            row.keep(trace);
+            row.become_both(trace, mask.words());
             if !is_empty(row.words()) {
                 cut.add(row.words(), count);
             }
         }
-        reduced.clear();
-        let called: Set = self.called();
-        for (trace, count) in cut.iter() {
-            row.become_of(trace);
-            row.drop(self.locked.words());
-            if subset(row.words(), self.set.words()) {
-                continue;
-            }
-            if self.defects.has(Defect::S5) {
-                if row.words() != trace {
-                    row = self.reached_from_last(&row);
+    }
+
+    /// Keeps of each row what the edge reaches.
+    fn connect(&self, rows: &Distinct, candidates: &mut Distinct) {
+        let called = self.called();
+        let mut walk = Walk::new(self.services());
+        if !self.whole_rows() {
+            for (row, count) in rows.iter() {
+                let reached = if subset(row, called.words()) {
+                    row
+                } else {
+                    let first = both(row, called.words());
+                    walk.reach(self.problem, row, first)
+                };
+                if !is_empty(reached) {
+                    candidates.add(reached, count);
                 }
-            } else {
-                let mut added = row.clone();
-                added.drop(self.set.words());
-                let reached = self.reached(&added, called.iter());
-                row.keep(self.set.words());
-                row.add(reached.words());
             }
-            if subset(row.words(), self.set.words()) {
-                continue;
+            return;
+        }
+        let mut row = Set::new(self.services());
+        let mut added = Set::new(self.services());
+        for (cut, count) in rows.iter() {
+            row.become_of(cut);
+            row.drop(self.locked.words());
+            added.become_of(row.words());
+            added.drop(self.set.words());
+            if !self.defects.has(Defect::S5) {
+                row.drop(added.words());
+                row.add(walk.reach(self.problem, added.words(), called.iter()));
+            } else if row.words() != cut && !is_empty(added.words()) {
+                let reached = walk.reach(self.problem, row.words(), self.root(&row));
+                row.become_of(reached);
             }
             if !self.defects.has(Defect::S3) {
                 row.drop(self.set.words());
             }
-            reduced.add(row.words(), count);
+            if !subset(row.words(), self.set.words()) {
+                candidates.add(row.words(), count);
+            }
         }
-        self.ordered(reduced)
     }
 
-    fn ordered(&self, rows: &Distinct) -> Candidates {
-        let mut order: Vec<usize> = (0..rows.len()).collect();
+    /// Where the reference starts from in a row that had a locked service: at the gateway where it is on the frontier,
+    /// and else at the row's last service.
+    fn root(&self, row: &Set) -> impl Iterator<Item = ServiceIx> + use<'_> {
+        let entries = self.entries.iter().map(|(entry, _)| *entry);
+        let gateway = entries.clone().any(|entry| !self.set.contains(entry));
+        let last = row.iter().last().filter(|_| !gateway);
+        entries.filter(move |_| gateway).chain(last)
+    }
+
+    /// Those that came most often are first, and of them those of the first services; the reference: the latter only.
+    fn ordered<'a>(&self, sets: &'a Distinct) -> Candidates<'a> {
         let by_frequency = !self.defects.has(Defect::S3);
-        order.sort_unstable_by(|&one, &two| {
+        let first = |one: &usize, two: &usize| {
             let frequency = if by_frequency {
-                rows.count(two).cmp(&rows.count(one))
+                sets.count(*two).cmp(&sets.count(*one))
             } else {
-                std::cmp::Ordering::Equal
+                Ordering::Equal
             };
-            frequency.then_with(|| rows.row(two).cmp(rows.row(one)))
-        });
-        let truncated = order.len() > self.max_sgs;
-        order.truncate(self.max_sgs);
-        let added = |at: usize| {
-            let mut added = Set::of(self.services(), []);
-            added.become_of(rows.row(at));
-            added.drop(self.set.words());
-            added
+            frequency.then_with(|| sets.row(*two).cmp(sets.row(*one)))
         };
+        let mut order: Vec<usize> = (0..sets.len()).collect();
+        let truncated = order.len() > self.max_sgs;
+        if truncated {
+            order.select_nth_unstable_by(self.max_sgs, first);
+            order.truncate(self.max_sgs);
+        }
+        order.sort_unstable_by(first);
         Candidates {
-            sets: order.into_iter().map(added).collect(),
+            sets,
+            order,
             truncated,
         }
     }
 
-    fn of_paths(&self, paths: &Distinct) -> Candidates {
+    /// What paths add, where that is no more than the depth.
+    fn short_paths(&self, paths: &mut Distinct, candidates: &mut Distinct) {
         let most = self.depth.unwrap_or(usize::MAX);
-        let mut seen = Distinct::new(self.services(), paths.len());
+        paths.forget_subsets(self.set.words());
         let mut added = Set::new(self.services());
         for (path, _) in paths.iter() {
             added.become_of(path);
             added.drop(self.set.words());
-            if (1..=most).contains(&len(added.words())) {
-                seen.add(added.words(), 1);
+            if len(added.words()) <= most {
+                candidates.add(added.words(), 1);
             }
-        }
-        let set = |(added, _): (&[u64], u32)| Set::of(self.services(), members(added));
-        Candidates {
-            sets: seen.iter().map(set).collect(),
-            truncated: false,
         }
     }
 
@@ -213,31 +309,6 @@ impl Round<'_> {
         let of_edge = self.set.iter().flat_map(|service| self.problem.calls_of(service));
         let callees = of_edge.chain(self.entries).map(|(callee, _)| *callee);
         Set::of(self.services(), callees)
-    }
-
-    /// Members of `row` that are reached from `from` through members of it, `from`'s members included.
-    fn reached(&self, row: &Set, from: impl Iterator<Item = ServiceIx>) -> Set {
-        let mut reached = Set::new(self.services());
-        let mut open: Vec<ServiceIx> = from.filter(|service| row.contains(*service)).collect();
-        while let Some(service) = open.pop() {
-            if !reached.contains(service) {
-                reached.insert(service);
-                let callees = self.problem.calls_of(service).iter().map(|(callee, _)| *callee);
-                open.extend(callees.filter(|callee| row.contains(*callee)));
-            }
-        }
-        reached
-    }
-
-    /// The reference's cut of a row that had a locked service: relative to the gateway where it is on the frontier, and
-    /// else to the row's last service.
-    fn reached_from_last(&self, row: &Set) -> Set {
-        let gateway = self.entries.iter().any(|(entry, _)| !self.set.contains(*entry));
-        if gateway {
-            return self.reached(row, self.entries.iter().map(|(entry, _)| *entry));
-        }
-        let last = row.iter().last();
-        self.reached(row, last.into_iter())
     }
 }
 

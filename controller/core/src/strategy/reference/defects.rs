@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A defect of the reference's programs that changes results and that we do not have, by its number in the list in
-/// [`super`].
+/// A defect of the reference's programs that changes results and that we do not have, by its number in the list of
+/// [`crate::strategy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Defect {
     /// Candidates are ordered by their members instead of by how often they were drawn.

@@ -76,7 +76,7 @@ pub struct Params {
     pub max_paths: usize,
     /// Services that are never added, beside those that are pinned to the cloud.
     pub locked: Vec<ServiceIx>,
-    /// Placements to evaluate at most.
+    /// Placements to evaluate at most; fewer with very many services.
     pub evaluations: u64,
     /// Defects to repeat.
     pub defects: Defects,

@@ -1,6 +1,6 @@
 //! SBMP and COPAMP: sub-graphs are added by the cheapest gain, then leaves that are not needed are taken away.
 
-use super::candidates::{Round, Source, leaves};
+use super::candidates::{Candidates, Round, Source, leaves};
 use super::defects::Defect;
 use super::params::{Goal, Strategy, Traces};
 use super::probe::Value;
@@ -107,12 +107,13 @@ fn add(
         };
         let candidates = source.insert(of_source).candidates(&round);
         search.truncated |= cut || candidates.truncated;
-        let Some(best) = cheapest(search, &candidates.sets) else {
+        let best = cheapest(search, &candidates);
+        let mut next = set.clone();
+        next.add(best.map_or(&[], |at| candidates.get(at)));
+        search.go(next);
+        if best.is_none() {
             return;
-        };
-        let mut set = set;
-        set.add(best.words());
-        search.go(set);
+        }
     }
 }
 
@@ -141,31 +142,37 @@ fn start(search: &Search<'_>, strategy: Strategy, round: &Round<'_>) -> (Source,
     (Source::traces(services, traces), false)
 }
 
-/// The candidate with the least price of a gain, and what it brings about.
-fn cheapest<'a>(search: &mut Search<'_>, candidates: &'a [Set]) -> Option<&'a Set> {
-    let mut best: Option<(&Set, f64)> = None;
-    let mut gained = false;
-    for added in candidates {
+/// The candidate with the least price of a gain.
+fn cheapest(search: &mut Search<'_>, candidates: &Candidates<'_>) -> Option<usize> {
+    let mut values: Vec<Option<Value>> = vec![None; candidates.len()];
+    let mut set = search.set.clone();
+    for at in candidates.by_members() {
         if search.probe.exhausted() {
             break;
         }
-        let mut set = search.set.clone();
-        set.add(added.words());
-        let value = search.probe.value(set.words());
+        set.become_of(search.set.words());
+        set.add(candidates.get(at));
+        let value = search.probe.go(set.words());
+        search.probe.spent += 1;
+        if let Some(known) = values.get_mut(at) {
+            *known = Some(value);
+        }
+    }
+    let mut best: Option<(usize, f64)> = None;
+    let mut gained = false;
+    for (at, value) in values.iter().enumerate() {
+        let Some(value) = value else { continue };
         let gain_s = value.gain_s(search.now);
         if gained && gain_s < 0.0 {
             continue;
         }
         gained |= gain_s > 0.0;
         let price = price(value.more_than(search.now), gain_s);
-        if best
-            .as_ref()
-            .is_none_or(|(_, least)| least - price > SAME * least.abs().max(price.abs()))
-        {
-            best = Some((added, price));
+        if best.is_none_or(|(_, least)| least - price > SAME * least.abs().max(price.abs())) {
+            best = Some((at, price));
         }
     }
-    best.map(|(added, _)| added)
+    best.map(|(at, _)| at)
 }
 
 /// Cost of a gain, an hour and ms; what gains nothing is a last resort (both the reference's).

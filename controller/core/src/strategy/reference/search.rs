@@ -6,6 +6,10 @@ use super::set::Set;
 use crate::model::{DensePlacement, EdgeIx, Pin, Problem};
 use crate::units::{Micros, Money};
 
+/// Services and calls that all evaluations of a run look at together, at most: some ten seconds. It ends a run of a million
+/// services, whatever its budget, and no run of a thousand.
+const MAX_WORK: u64 = 4_000_000_000;
+
 /// A run of a strategy.
 pub(super) struct Search<'p> {
     pub(super) probe: Probe<'p>,
@@ -31,7 +35,9 @@ impl<'p> Search<'p> {
         start: &DensePlacement,
         params: &'p Params,
     ) -> Self {
-        let mut probe = Probe::new(problem, edge, start, params.evaluations);
+        let size = problem.services_len() + problem.spec().calls.len();
+        let most = MAX_WORK / u64::try_from(size.max(1)).unwrap_or(u64::MAX);
+        let mut probe = Probe::new(problem, edge, start, params.evaluations.min(most));
         let start = probe.set().clone();
         let before = probe.now();
         let (pinned, mut locked) = (probe.pinned(Pin::Edge), probe.pinned(Pin::Cloud));

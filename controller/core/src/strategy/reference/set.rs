@@ -57,16 +57,22 @@ impl Set {
         self.combine(other, |one, two| one | two);
     }
 
-    pub(super) fn keep(&mut self, other: &[u64]) {
-        self.combine(other, |one, two| one & two);
-    }
-
     pub(super) fn drop(&mut self, other: &[u64]) {
         self.combine(other, |one, two| one & !two);
     }
 
     pub(super) fn become_of(&mut self, other: &[u64]) {
-        self.combine(other, |_, two| two);
+        self.0.copy_from_slice(other);
+    }
+
+    /// Becomes the members of both.
+    pub(super) fn become_both(&mut self, one: &[u64], two: &[u64]) {
+        self.become_of(one);
+        self.combine(two, |one, two| one & two);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.fill(0);
     }
 
     fn combine(&mut self, other: &[u64], of: impl Fn(u64, u64) -> u64) {
@@ -90,6 +96,12 @@ pub(super) fn contains(set: &[u64], service: ServiceIx) -> bool {
 /// Members in ascending order.
 pub(super) fn members(set: &[u64]) -> impl Iterator<Item = ServiceIx> + '_ {
     set.iter().enumerate().flat_map(|(at, word)| bits(at, *word))
+}
+
+/// Members of both sets, ascending.
+pub(super) fn both<'a>(one: &'a [u64], two: &'a [u64]) -> impl Iterator<Item = ServiceIx> + 'a {
+    let both = one.iter().zip(two).enumerate();
+    both.flat_map(|(at, (one, two))| bits(at, one & two))
 }
 
 /// Members of one set or the other but not of both, ascending.
@@ -193,18 +205,21 @@ impl Distinct {
         }
     }
 
-    /// Forgets the sets that have no member outside of `set`.
+    /// Forgets the sets that have no member outside of `set`. Nothing may be added after it but through
+    /// [`Self::clear`].
     pub(super) fn forget_subsets(&mut self, set: &[u64]) {
-        let mut kept = Self {
-            rows: Vec::with_capacity(self.rows.len()),
-            table: vec![0; self.table.len()],
-            counts: Vec::with_capacity(self.counts.len()),
-            ..*self
-        };
-        for (row, count) in self.iter().filter(|(row, _)| !subset(row, set)) {
-            kept.add(row, count);
+        let mut kept = 0;
+        for at in 0..self.len() {
+            if subset(self.row(at), set) {
+                continue;
+            }
+            self.rows
+                .copy_within(at * self.words..(at + 1) * self.words, kept * self.words);
+            self.counts.swap(at, kept);
+            kept += 1;
         }
-        *self = kept;
+        self.rows.truncate(kept * self.words);
+        self.counts.truncate(kept);
     }
 }
 
