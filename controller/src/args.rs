@@ -9,6 +9,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use gma_core::decide::{Band, Config, Mode, Objective, Statistic};
 use gma_core::ids::AreaName;
 
+use crate::convert::ConvertArgs;
+use crate::plan::Method;
 use crate::simulate::SimulateArgs;
 
 /// Keeps the delay of edge users inside a band at the lowest cost.
@@ -25,6 +27,10 @@ pub struct Args {
 pub enum Command {
     /// Run the controller.
     Run(RunArgs),
+    /// Turn a muPlacer configuration and the Kubernetes YAMLs that it lists into a placement problem.
+    Convert(ConvertArgs),
+    /// Plan a placement for a problem file, offline.
+    Plan(PlanArgs),
     /// Compare strategies and the solver on random applications.
     Simulate(SimulateArgs),
     /// Compare the model, the strategies and the solver with recorded cases of the reference.
@@ -46,10 +52,12 @@ pub struct VerifyArgs {
 /// Format of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// Text, a line a result.
+    /// Text for people.
     Table,
     /// JSON.
     Json,
+    /// YAML.
+    Yaml,
 }
 
 /// Arguments of `gma run`.
@@ -72,6 +80,43 @@ pub struct RunArgs {
 
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Arguments of `gma plan`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Exit codes: 0 the targets are met, 1 bad input, 2 wrong arguments, 3 a target is not met or a capacity exceeded (the \
+                        best placement that was found is printed with the reason)."
+)]
+pub struct PlanArgs {
+    /// Problem, a YAML or JSON file (- for standard input).
+    #[arg(required_unless_present = "schema")]
+    pub file: Option<PathBuf>,
+
+    /// How to place: solver, or a strategy of the µPlacer reference (SBMP, COPAMP, MFU, IA, Kahn, TA).
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "solver",
+        conflicts_with = "compare"
+    )]
+    pub strategy: Method,
+
+    /// Show the solver and all strategies side by side.
+    #[arg(long)]
+    pub compare: bool,
+
+    /// Format of the result.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
+
+    /// Placements to evaluate at most [default: 50000, fewer where the problem is very large].
+    #[arg(long, value_name = "EVALUATIONS")]
+    pub budget: Option<u64>,
+
+    /// Print the JSON Schema of problem files.
+    #[arg(long)]
+    pub schema: bool,
 }
 
 /// The band and what may be done to stay in it.

@@ -14,10 +14,13 @@
 
 pub mod args;
 pub mod control;
+pub mod convert;
 pub mod http;
 pub mod metrics;
+pub mod plan;
 pub mod planner;
 pub mod platform;
+pub mod problem;
 pub mod run;
 pub mod shared;
 pub mod simulate;

@@ -8,7 +8,7 @@ use gma_core::ids::{AreaName, ServiceName};
 use gma_core::measured::{Candidate, Settings, Tail, plan_for_statistic};
 use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, ServiceIx, Shares, evaluate};
 use gma_core::snapshot::{DelayStats, Measured, Snapshot};
-use gma_core::strategy::{self, Plan, Reach};
+use gma_core::solver::{self, Plan, Reach};
 use gma_core::units::{CpuCores, Micros};
 
 /// Plans on what was measured.
@@ -63,7 +63,7 @@ fn choose(
         first_us,
         most_us.max(delay.mean_us),
         |mean_us| {
-            let plan = strategy::plan(problem, edge, current, Micros::nearest(mean_us));
+            let plan = solver::plan(problem, edge, current, Micros::nearest(mean_us));
             let statistic_us = tail.predict(statistic, plan.predicted.as_f64(), &crossings(&plan.placement));
             Candidate {
                 statistic_us,
@@ -108,9 +108,7 @@ impl Planner for MeasuredPlanner {
         if plan.add.is_empty() && plan.remove.is_empty() {
             return Err(NoPlan::NoBetterPlacement);
         }
-        if let Reach::Met | Reach::TargetTooLow { .. } = plan.reach
-            && predicted_us > target_us.max(band.offload_above_us())
-        {
+        if plan.reach != Reach::NotFound && predicted_us > target_us.max(band.offload_above_us()) {
             return Err(NoPlan::TargetBelowLeak {
                 target_us,
                 reachable_us: predicted_us,
@@ -130,21 +128,21 @@ impl Planner for MeasuredPlanner {
             predicted_us,
             cost_before: plan.cost_before.as_f64(),
             cost_after: plan.cost_after.as_f64(),
-            reasons: match plan.reach {
-                Reach::Met if predicted_us <= target_us => {
-                    format!("the cheapest set found that meets {:.1} ms", target_us / 1_000.0)
-                }
-                Reach::Met => format!(
-                    "inside the band, though no set found meets {:.1} ms",
-                    target_us / 1_000.0
-                ),
-                Reach::TargetTooLow { all_at_edge } => format!(
-                    "inside the band, though not at {:.1} ms; everything at the edge gives a mean of {all_at_edge}",
-                    target_us / 1_000.0
-                ),
-                Reach::NoBetterPlacement => "nothing better was found".to_owned(),
-                Reach::OutOfEvaluations => "the best found within the budget".to_owned(),
-            },
+            reasons: reasons(plan.reach, predicted_us, target_us),
         })
+    }
+}
+
+fn reasons(reach: Reach, predicted_us: f64, target_us: f64) -> String {
+    let target = format!("{:.1} ms", target_us / 1_000.0);
+    match reach {
+        Reach::Met | Reach::NoTarget if predicted_us <= target_us => {
+            format!("the cheapest set that meets {target}")
+        }
+        Reach::Met | Reach::NoTarget => format!("inside the band, though no set found meets {target}"),
+        Reach::TargetTooLow => format!("inside the band; no set meets {target}"),
+        Reach::Capacity => format!("inside the band; {target} needs more room at the edge"),
+        Reach::Pins => format!("inside the band; {target} needs services that are pinned to the cloud"),
+        Reach::NotFound => format!("the best that was found; {target} was not reached"),
     }
 }

@@ -17,7 +17,9 @@ use tracing::{info, warn};
 
 use crate::args::{Args, Command, LogArgs, LogFormat, RunArgs};
 use crate::control::ControlLoop;
+use crate::convert;
 use crate::http;
+use crate::plan;
 use crate::platform::local::LocalPlatform;
 use crate::shared::Shared;
 use crate::simulate;
@@ -33,6 +35,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Run(args) => run_to_end(args).map(|()| ExitCode::SUCCESS),
+        Command::Plan(args) => plan::run(&args),
+        Command::Convert(args) => Ok(convert::run(&args).map(|()| ExitCode::SUCCESS)?),
         Command::Simulate(args) => simulate::main(&args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::main(&args),
     }

@@ -19,6 +19,8 @@ use gma_tests::envoy::hosts::CART;
 use gma_tests::envoy::{Answer, Controller, Mesh, Topology, free_address, post, run_to_end};
 use prost::Message;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const VM: u64 = 0x5eed;
 
@@ -302,5 +304,26 @@ async fn envoy_a_report_that_is_too_large_is_refused_with_the_limit_and_counted(
     let controller = Controller::start(folder.path(), free_address()).await;
     let body = vec![0; gma_report::limits::MAX_REPORT_BYTES + 1];
     errs(&controller, "too large", body, 413, "2097152").await;
+    takes(&controller, 1).await;
+}
+
+/// Whoever sends half a report and falls silent is told so after 10 s, and holds nothing.
+#[tokio::test]
+async fn envoy_a_report_that_never_ends_is_answered_with_408() {
+    let folder = tempfile::tempdir().unwrap();
+    let controller = Controller::start(folder.path(), free_address()).await;
+    let whole = with(1, |_| ());
+    let mut slow = TcpStream::connect(controller.address).await.unwrap();
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: gma\r\ncontent-length: {}\r\n\r\n",
+        whole.len()
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    slow.write_all(&whole[..whole.len() / 2]).await.unwrap();
+    let mut answer = [0; 64];
+    let read = tokio::time::timeout(Duration::from_secs(20), slow.read(&mut answer)).await;
+    let text = String::from_utf8_lossy(&answer[..read.unwrap().unwrap()]).into_owned();
+    assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+    // Nothing of it was taken.
     takes(&controller, 1).await;
 }

@@ -46,6 +46,12 @@ fn outcomes_follow_code_flags_and_grpc_status() {
         ("a plain 200, asked for gRPC", out(), Outcome::Ok, 7),
         ("a redirect", out().code(302), Outcome::Ok, 5),
         ("4xx", out().code(404), Outcome::ClientError, 5),
+        (
+            "a client too slow for the server",
+            out().code(408),
+            Outcome::ClientError,
+            5,
+        ),
         ("5xx", out().code(500), Outcome::ServerError, 5),
         (
             "the application's own 503",
@@ -243,6 +249,36 @@ fn every_broken_property_is_survived() {
             assert_eq!(
                 next(&mut host).window.unmeasured,
                 [(Reason::HostError, 1)],
+                "{property} {status}"
+            );
+        }
+    }
+}
+
+/// The sample is an estimate: without it the request is measured all the same.
+#[test]
+fn a_sample_that_cannot_be_read_is_left_out() {
+    let out = Request::outbound(CART).code(404);
+    for property in ["request.total_size", "upstream.request_attempt_count"] {
+        for status in [2, 3, INTERNAL_FAILURE, 12, 4096] {
+            let mut host = host();
+            host.break_property(property, status);
+            let asked = (0..64).filter(|_| {
+                host.log(&out).unwrap();
+                host.reads().iter().any(|read| read == property)
+            });
+            assert!(asked.count() > 0, "{property} was never asked");
+            let window = next(&mut host).window;
+            assert_eq!(window.unmeasured, [], "{property} {status}");
+            let series = &window.series[0];
+            assert_eq!(
+                (series.count, series.sum_us),
+                (64, 640_000),
+                "{property} {status}"
+            );
+            assert_eq!(
+                (series.sampled, series.sampled_request_bytes),
+                (0, 0),
                 "{property} {status}"
             );
         }

@@ -20,7 +20,7 @@ use gma_core::ids::{AreaName, Timestamp};
 use gma_core::measured::{NotMeasured, Settings};
 use gma_core::model::{DensePlacement, EdgeIx, Problem, Shares, evaluate};
 use gma_core::snapshot::{Caller, Measured, Snapshot};
-use gma_core::strategy::{Plan, Reach, plan};
+use gma_core::solver::{Plan, Reach, plan};
 use gma_core::units::Micros;
 use simulated::{App, Users, World};
 

@@ -21,7 +21,7 @@ use gma_core::ids::Timestamp;
 use gma_core::measured::{Candidate, Settings, Tail, plan_for_statistic};
 use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, Shares, Standby, evaluate};
 use gma_core::snapshot::{DelayStats, Measured, Snapshot};
-use gma_core::strategy::{Plan, plan};
+use gma_core::solver::{Plan, plan};
 use gma_core::units::Micros;
 use simulated::{App, Spread, Users, World};
 

@@ -49,6 +49,7 @@ pub fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let text = match args.output {
         OutputFormat::Table => report.to_string(),
         OutputFormat::Json => serde_json::to_string_pretty(&report).context("the report is no JSON")? + "\n",
+        OutputFormat::Yaml => serde_norway::to_string(&report).context("the report is no YAML")?,
     };
     match io::stdout().write_all(text.as_bytes()) {
         // Whoever read it has seen enough.

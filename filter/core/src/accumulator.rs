@@ -95,14 +95,11 @@ impl Accumulator {
 
     fn record(&mut self, duration_us: u64) -> Result<(), Full> {
         // It resizes itself, so it takes every value; were it ever to fail, the request must not be counted.
-        if self.histogram.is_none() {
-            self.histogram = Some(Histogram::new(DIGITS).map_err(|_| Full)?);
-        }
-        self.histogram
-            .as_mut()
-            .ok_or(Full)?
-            .record(duration_us)
-            .map_err(|_| Full)
+        let histogram = match &mut self.histogram {
+            Some(histogram) => histogram,
+            none => none.insert(new_histogram()?),
+        };
+        histogram.record(duration_us).map_err(|_| Full)
     }
 
     /// The window as a series; empty afterwards. The histogram keeps its memory.
@@ -130,6 +127,12 @@ impl Accumulator {
         };
         series
     }
+}
+
+#[cold]
+#[inline(never)]
+fn new_histogram() -> Result<Histogram<u32>, Full> {
+    Histogram::new(DIGITS).map_err(|_| Full)
 }
 
 // === impl Totals ===

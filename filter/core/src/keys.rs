@@ -125,6 +125,13 @@ impl Keys {
                 cluster: Some(found),
             });
         }
+        self.new_route(name)
+    }
+
+    // What happens once for each name, locality or key stays out of the code that each request runs.
+    #[cold]
+    #[inline(never)]
+    fn new_route(&mut self, name: &[u8]) -> Option<Route> {
         let parsed = ClusterName::parse(name)?;
         let direction = direction(&parsed);
         let cluster = Cluster {
@@ -160,6 +167,12 @@ impl Keys {
         if let Some(found) = self.localities.find(bytes) {
             return Destination::At(found);
         }
+        self.new_destination(bytes)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn new_destination(&mut self, bytes: &[u8]) -> Destination {
         let inserted = node::locality(bytes).and_then(|locality| self.localities.insert(bytes, locality));
         inserted.map_or(Destination::Unknown, Destination::At)
     }
@@ -182,30 +195,38 @@ impl Keys {
     }
 
     fn key(&mut self, route: Route, destination: Destination, outcome: Outcome) -> Option<usize> {
-        let (place, is_known) = match destination {
-            Destination::None => (None, true),
-            Destination::At(place) => (Some(place), true),
-            Destination::Unknown => (None, false),
+        let place = match destination {
+            Destination::None => None,
+            Destination::At(place) => Some(place),
+            Destination::Unknown => return self.overflow_key(route, None, outcome),
         };
-        let is_same = |each: &&Shortcut| each.destination == place && each.outcome == outcome;
-        if let Some(cluster) = route
-            .cluster
-            .and_then(|at| self.clusters.get(at))
-            .filter(|_| is_known)
-        {
-            if let Some(found) = cluster.keys.iter().find(is_same) {
-                return Some(found.key);
-            }
-            if self.regular < MAX_KEYS {
-                let wire = self.wire(Some(&cluster.name), route.direction, place, outcome);
-                return self.insert(wire, route, place, outcome);
-            }
+        let cluster = route.cluster.and_then(|at| self.clusters.get(at));
+        match cluster.and_then(|cluster| cluster.keys.iter().find(|each| each.is(place, outcome))) {
+            Some(found) => Some(found.key),
+            None => self.new_key(route, place, outcome),
         }
-        let same_side = self
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn new_key(&mut self, route: Route, place: Option<Ordinal>, outcome: Outcome) -> Option<usize> {
+        match route.cluster.and_then(|at| self.clusters.get(at)) {
+            Some(cluster) if self.regular < MAX_KEYS => {
+                let wire = self.wire(Some(&cluster.name), route.direction, place, outcome);
+                self.insert(wire, route, place, outcome)
+            }
+            _ => self.overflow_key(route, place, outcome),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn overflow_key(&mut self, route: Route, place: Option<Ordinal>, outcome: Outcome) -> Option<usize> {
+        let mut same_side = self
             .overflow
             .iter()
             .filter(|(direction, _)| *direction == route.direction);
-        if let Some(found) = same_side.map(|(_, shortcut)| shortcut).find(is_same) {
+        if let Some((_, found)) = same_side.find(|(_, shortcut)| shortcut.is(place, outcome)) {
             return Some(found.key);
         }
         let wire = self.wire(None, route.direction, place, outcome);
@@ -365,6 +386,12 @@ impl Keys {
         }
         self.evictions = self.evictions.saturating_add(1);
         self.retired.merge(&key.totals);
+    }
+}
+
+impl Shortcut {
+    fn is(&self, destination: Option<Ordinal>, outcome: Outcome) -> bool {
+        self.destination == destination && self.outcome == outcome
     }
 }
 

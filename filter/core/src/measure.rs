@@ -108,7 +108,7 @@ impl Measure {
             Direction::Inbound | Direction::Unspecified => Destination::None,
         };
         let sample = match measured {
-            Measured::Answer { .. } => self.sample(host)?,
+            Measured::Answer { .. } => self.sample(host),
             Measured::Cancelled | Measured::Long => None,
         };
         let observation = Observation { measured, sample };
@@ -127,38 +127,49 @@ impl Measure {
             Verdict::Decided(outcome) => Ok(outcome),
             Verdict::AskFlags => Ok(outcome::of_flags(host.integer(Property::Flags)?.unwrap_or(0))),
             Verdict::AskGrpc if !self.keys.asks_grpc(route) => Ok(Outcome::Ok),
-            Verdict::AskGrpc => {
-                // The trailers first: an answer with a body has its status there. A call that ends at
-                // once has it in the headers.
-                let mut found = host.bytes(Property::GrpcTrailer)?.map(outcome::of_grpc);
-                if found.is_none() {
-                    found = host.bytes(Property::GrpcHeader)?.map(outcome::of_grpc);
-                }
-                if found.is_some() {
-                    self.keys.show_grpc(route);
-                }
-                Ok(found.unwrap_or(Outcome::Ok))
-            }
+            Verdict::AskGrpc => self.grpc_outcome(host, route),
         }
     }
 
-    /// One request in 16 that leaves room for two reads more.
-    fn sample(&mut self, host: &mut Reader<'_, impl Properties>) -> Result<Option<Sample>, Reason> {
+    #[inline(never)]
+    fn grpc_outcome(
+        &mut self,
+        host: &mut Reader<'_, impl Properties>,
+        route: Route,
+    ) -> Result<Outcome, Reason> {
+        // The trailers first: an answer with a body has its status there. A call that ends at once has it in
+        // the headers.
+        let mut found = host.bytes(Property::GrpcTrailer)?.map(outcome::of_grpc);
+        if found.is_none() {
+            found = host.bytes(Property::GrpcHeader)?.map(outcome::of_grpc);
+        }
+        if found.is_some() {
+            self.keys.show_grpc(route);
+        }
+        Ok(found.unwrap_or(Outcome::Ok))
+    }
+
+    /// One request in 16 that leaves room for two reads more. What it cannot have is left out of the estimates;
+    /// the request is measured all the same.
+    fn sample(&mut self, host: &mut Reader<'_, impl Properties>) -> Option<Sample> {
         self.until_sample = self.until_sample.saturating_sub(1);
         if self.until_sample > 0 || host.reads + 2 > MAX_READS {
-            return Ok(None);
+            return None;
         }
         // 1 to 31, so 16 in the mean.
         self.until_sample = 1 + self.random.below(2 * SAMPLE_ONE_IN - 1);
-        let request_bytes = host.integer(Property::RequestSize)?;
-        let attempts = host.integer(Property::Attempts)?;
-        Ok(request_bytes
-            .zip(attempts)
-            .map(|(request_bytes, attempts)| Sample {
-                request_bytes: request_bytes.unsigned_abs(),
-                attempts: attempts.unsigned_abs().min(MAX_ATTEMPTS),
-            }))
+        read_sample(host)
     }
+}
+
+#[inline(never)]
+fn read_sample(host: &mut Reader<'_, impl Properties>) -> Option<Sample> {
+    let request_bytes = host.integer(Property::RequestSize).ok()??;
+    let attempts = host.integer(Property::Attempts).ok()??;
+    Some(Sample {
+        request_bytes: request_bytes.unsigned_abs(),
+        attempts: attempts.unsigned_abs().min(MAX_ATTEMPTS),
+    })
 }
 
 fn measured(

@@ -56,8 +56,19 @@ enum Step {
     BadConfiguration,
 }
 
+/// A fault that is put between the filter and the rest of its world: the filter has it, as far as anyone can see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sabotage {
+    ForgetsARequest,
+    CountsARequestTwice,
+    TakesSilenceForAnAck,
+    RenumbersResends,
+    AltersResends,
+}
+
 /// A VM, its host and a controller that keeps one number.
 struct World {
+    sabotage: Option<Sabotage>,
     vm: Vm,
     now: Timestamp,
     root: u32,
@@ -76,6 +87,7 @@ impl World {
         let vm = Vm::new(42, "gma-filter test");
         let windows = BTreeMap::new();
         let mut world = Self {
+            sabotage: None,
             vm,
             now,
             root: 0,
@@ -111,7 +123,15 @@ impl World {
     }
 
     fn observe(&mut self, mut request: Request) {
-        self.vm.observe(&mut request);
+        let times = match self.sabotage {
+            Some(Sabotage::ForgetsARequest) if self.observed == 5 => 0,
+            Some(Sabotage::CountsARequestTwice) if self.observed == 5 => 2,
+            _ => 1,
+        };
+        for _ in 0..times {
+            request.reads = 0;
+            self.vm.observe(&mut request);
+        }
         assert!(request.reads <= MAX_READS, "{request:?}");
         self.observed += u64::from(self.configured);
     }
@@ -136,7 +156,9 @@ impl World {
                 continue;
             }
             self.vm.sent(call, self.now);
-            let answer = self.receive(&body, reply);
+            let answer = self
+                .receive(&self.sabotaged(body.clone()), reply)
+                .or_else(|| self.sabotaged_silence(&body));
             self.vm
                 .answered(Call { token: 0, ..call }, Answer::None, self.now);
             match &answer {
@@ -145,6 +167,38 @@ impl World {
                 None => self.vm.answered(call, Answer::None, self.now),
             };
         }
+    }
+
+    fn sabotaged(&self, body: Vec<u8>) -> Vec<u8> {
+        let mut envelope = v1::Envelope::decode(&body[..]).unwrap();
+        if !self.windows.contains_key(&envelope.seq) {
+            return body;
+        }
+        match self.sabotage {
+            Some(Sabotage::RenumbersResends) => envelope.seq += 1,
+            Some(Sabotage::AltersResends) => {
+                let duration = v1::Window {
+                    duration_ms: 1,
+                    ..v1::Window::default()
+                };
+                envelope.window.extend(duration.encode_to_vec());
+            }
+            _ => return body,
+        }
+        envelope.encode_to_vec()
+    }
+
+    fn sabotaged_silence(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let v1::Envelope { vm, seq, .. } = v1::Envelope::decode(body).unwrap();
+        let ack = Ack {
+            vm,
+            seq,
+            verdict: Verdict::Stored,
+            next_ms: 0,
+            resync: false,
+            served_us: 10,
+        };
+        (self.sabotage == Some(Sabotage::TakesSilenceForAnAck)).then(|| encode_ack(&ack))
     }
 
     /// The controller's side.
@@ -303,5 +357,53 @@ proptest! {
             world.tick(TICK, Reply::Store { next_ms: 0, resync: false });
         }
         prop_assert_eq!(world.stored, world.observed);
+    }
+}
+
+/// Requests, losses of each kind and the check at the end.
+fn converse(sabotage: Option<Sabotage>) {
+    let mut world = World::new();
+    world.sabotage = sabotage;
+    let number = |value: i64| Some(value.to_le_bytes().to_vec());
+    let request = Request {
+        properties: BTreeMap::from([
+            (Property::ClusterName, Some(b"inbound|8080||".to_vec())),
+            (Property::Code, number(200)),
+            (Property::Duration, number(10_000_000)),
+            (Property::ResponseSize, number(300)),
+        ]),
+        reads: 0,
+    };
+    let store = Reply::Store {
+        next_ms: 0,
+        resync: false,
+    };
+    for reply in [Reply::Lose, Reply::StoreAndLoseAnswer, store] {
+        for _ in 0..20 {
+            world.observe(request.clone());
+        }
+        for _ in 0..40 {
+            world.tick(TICK, reply);
+        }
+    }
+    for _ in 0..240 {
+        world.tick(TICK, store);
+    }
+    assert_eq!(world.stored, world.observed);
+}
+
+/// The checks of this file can fail: a filter with any of these faults does not pass them.
+#[test]
+fn a_filter_that_is_broken_on_purpose_is_noticed() {
+    converse(None);
+    for sabotage in [
+        Sabotage::ForgetsARequest,
+        Sabotage::CountsARequestTwice,
+        Sabotage::TakesSilenceForAnAck,
+        Sabotage::RenumbersResends,
+        Sabotage::AltersResends,
+    ] {
+        let noticed = std::panic::catch_unwind(|| converse(Some(sabotage)));
+        assert!(noticed.is_err(), "{sabotage:?} passes every check");
     }
 }

@@ -118,6 +118,16 @@ impl Problem {
         Ok(Self { spec, graph, by_name })
     }
 
+    /// The same with a target at one edge and none elsewhere.
+    #[must_use]
+    pub fn with_target(&self, edge: EdgeIx, target: Micros) -> Self {
+        let mut this = self.clone();
+        for (at, value) in this.spec.edges.iter_mut().enumerate() {
+            value.target = (at == edge.position()).then_some(target);
+        }
+        this
+    }
+
     /// The parts.
     pub const fn spec(&self) -> &Spec {
         &self.spec

@@ -30,6 +30,7 @@ mod bits;
 mod branch;
 mod dual;
 mod moves;
+mod one_edge;
 mod reach;
 mod recursion;
 mod relaxed;
@@ -39,6 +40,7 @@ mod sorted;
 #[cfg(test)]
 mod tests;
 
+pub use one_edge::{Plan, plan};
 pub use result::{Bound, Budget, Lost, Origin, Outlook, Reach, RunnerUp, Solution};
 
 use self::bits::Bits;

@@ -1,6 +1,4 @@
-//! Chooses what runs at an edge.
-//!
-//! # The reference's strategies
+//! The strategies of the µPlacer reference, by name; [`crate::solver`] is what decides.
 //!
 //! [`run`] runs the strategies of the µPlacer reference (Detti et al.) by name.
 //! They change one edge; others are left as they are. They know neither capacity nor a measured delay: the solver does.
@@ -30,11 +28,6 @@
 //! Beyond these: COPAMP can unoffload, all strategies keep locks and pins, IA and TA end where nothing is left that is
 //! called.
 
-mod candidates;
-mod greedy;
 mod reference;
-#[cfg(test)]
-mod tests;
 
-pub use greedy::{MAX_EVALUATIONS, Plan, Reach, plan};
 pub use reference::{Defect, Defects, Goal, Outcome, Params, Strategy, Traces, UnknownStrategy, run};

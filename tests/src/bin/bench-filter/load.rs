@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Requests in flight: enough to keep one worker busy, few enough that they wait for it and not for each other.
 pub(crate) const CONNECTIONS: &str = "8";
@@ -48,6 +49,20 @@ impl Load {
             ask,
             answer: BufReader::new(answer),
         })
+    }
+
+    /// Stops it where it is: its connections stay open, answers wait in their buffers.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal).context("the load generator is gone")
     }
 
     /// Requests that were completed so far. A failed one ends the measurement: its cost is another.

@@ -7,10 +7,11 @@
 //! ```
 //!
 //! The worker is saturated: it never sleeps, so no wake-up and no idle state is in the figure. CPU is what the
-//! scheduler says (`schedstat`, all threads) over the window, divided by the requests that were completed in it. Each
-//! sample is a new process, because the layout of memory alone moves the figure by some percent. Each round has one
-//! sample of each variant, in an order that rotates and turns round; figures are compared within a round only.
-//! At ten copies a chain the filter's own cost stands out of the noise.
+//! scheduler says (`schedstat`, all threads), divided by the requests that were completed meanwhile. Each sample is a new
+//! process, because the layout of memory alone moves the figure by some percent. A round has one sample of each variant:
+//! their Envoys live side by side and the load goes from one to the next in slices of 0.15 s, in an order that rotates and
+//! turns round, because a machine's speed moves by 20 % within seconds where others use it. Figures are compared within
+//! a round only. At ten copies a chain the filter's own cost stands out of the noise.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -50,11 +51,11 @@ struct Args {
     /// Rounds; each has one sample of each variant
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Length of a sample, s
+    /// Length of a sample, s; rounded up to slices of 0.15 s
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     seconds: f64,
     /// Load before a sample, s
-    #[arg(long, value_name = "S", default_value_t = 1.5)]
+    #[arg(long, value_name = "S", default_value_t = 0.7)]
     warm_up: f64,
     /// Write the result there
     #[arg(long, value_name = "FILE")]
@@ -103,8 +104,9 @@ fn main() -> Result<()> {
 
     warn_if_busy();
     wrk::check(&programs, &cores, sink.addr(), timing)?;
-    let rounds = measure(&args, &variants, &|variant| {
-        sample::take(&programs, &cores, sink.addr(), variant, timing)
+    let rounds = measure(&args, &variants, &|round| {
+        let order = |turn: u32| order(round.wrapping_add(turn), variants.len());
+        sample::take_round(&programs, &cores, sink.addr(), &variants, timing, &order)
     })?;
     let outcome = Outcome::of(&variants, &rounds);
     println!("\n{outcome}");
@@ -185,16 +187,12 @@ fn variants(args: &Args) -> Result<Vec<Variant>> {
 fn measure(
     args: &Args,
     variants: &[Variant],
-    take: &dyn Fn(&Variant) -> Result<sample::Sample>,
+    take: &dyn Fn(u32) -> Result<Vec<sample::Sample>>,
 ) -> Result<Rounds> {
     let mut rounds = Rounds::default();
     for round in 0..args.rounds {
-        let mut samples = vec![None; variants.len()];
-        for ix in order(round, variants.len()) {
-            let (Some(variant), Some(slot)) = (variants.get(ix), samples.get_mut(ix)) else {
-                continue;
-            };
-            let sample = take(variant).with_context(|| format!("variant {variant}"))?;
+        let samples = take(round)?;
+        for (variant, sample) in variants.iter().zip(&samples) {
             eprintln!(
                 "round {:>2} of {}  {:<24} {:>7.1} us/request  {:>6.0} requests/s",
                 round + 1,
@@ -203,18 +201,17 @@ fn measure(
                 sample.cpu_us,
                 sample.per_second
             );
-            *slot = Some(sample);
         }
-        rounds.add(samples.into_iter().flatten().collect());
+        rounds.add(samples);
     }
     Ok(rounds)
 }
 
-/// The order within a round: rotated by one each round, every second one backwards.
-fn order(round: u32, variants: usize) -> Vec<usize> {
-    let start = round as usize % variants;
+/// The order within a turn: rotated by one each turn, every second one backwards.
+fn order(turn: u32, variants: usize) -> Vec<usize> {
+    let start = turn as usize % variants;
     let mut order: Vec<usize> = (0..variants).map(|ix| (start + ix) % variants).collect();
-    if round % 2 == 1 {
+    if turn % 2 == 1 {
         order.reverse();
     }
     order
@@ -237,12 +234,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_round_has_every_variant_and_another_start() {
+    fn every_turn_has_every_variant_and_another_start() {
         assert_eq!(order(0, 4), [0, 1, 2, 3]);
         assert_eq!(order(1, 4), [0, 3, 2, 1]);
         assert_eq!(order(2, 4), [2, 3, 0, 1]);
-        for round in 0..20 {
-            let mut order = order(round, 7);
+        for turn in 0..20 {
+            let mut order = order(turn, 7);
             order.sort_unstable();
             assert_eq!(order, [0, 1, 2, 3, 4, 5, 6]);
         }

@@ -1,4 +1,4 @@
-//! One sample: a new Envoy, warmed up, then CPU and requests over a window.
+//! A round's samples: a new Envoy for each variant, warmed up, then CPU and requests over slices of load.
 
 use std::{
     fs,
@@ -25,6 +25,12 @@ const STARTED: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(20);
 /// Longest wait for an answer of Envoy to a single question.
 const ANSWERED: Duration = Duration::from_secs(5);
+
+/// Load on one Envoy until the next has its turn: long against what caches and connections need to get warm
+/// again, short against the moods of a machine that others use.
+const SLICE: Duration = Duration::from_millis(150);
+/// Load before a slice counts.
+const LEAD: Duration = Duration::from_millis(30);
 
 /// What a message shows of Envoy's log.
 const LOG_LINES: usize = 10;
@@ -61,21 +67,90 @@ pub(crate) struct Envoy {
     ports: Ports,
 }
 
-/// Takes a sample of a variant.
-pub(crate) fn take(
+/// Takes a sample of each variant, in the order of `variants`. All Envoys live at once and the load goes from one
+/// to the next in short slices, in the order that `order` gives for a turn, so that a machine that gets slower
+/// or faster does so for all of them alike.
+pub(crate) fn take_round(
     programs: &Programs,
     cores: &Cores,
     sink: SocketAddr,
-    variant: &Variant,
+    variants: &[Variant],
     timing: Timing,
-) -> Result<Sample> {
-    let envoy = Envoy::start(programs, cores, variant, sink)?;
-    let mut load = Load::start(&programs.cell, envoy.target())?;
-    sleep(timing.warm_up);
-    let sample = envoy.sample(timing.sample, || load.completed())?;
-    drop(load);
-    envoy.check_module(variant)?;
-    Ok(sample)
+    order: &dyn Fn(u32) -> Vec<usize>,
+) -> Result<Vec<Sample>> {
+    let start = |variant| Subject::start(programs, cores, sink, variant);
+    let mut subjects = variants
+        .iter()
+        .map(|variant| start(variant).with_context(|| format!("variant {variant}")))
+        .collect::<Result<Vec<_>>>()?;
+    for subject in &mut subjects {
+        subject.load.resume()?;
+        sleep(timing.warm_up);
+        subject.load.pause()?;
+    }
+    for turn in 0..timing.slices() {
+        for ix in order(turn) {
+            if let Some(subject) = subjects.get_mut(ix) {
+                subject.slice()?;
+            }
+        }
+    }
+    subjects.iter().map(Subject::end).collect()
+}
+
+/// An Envoy with its load, and what was measured so far.
+#[derive(Debug)]
+struct Subject<'a> {
+    variant: &'a Variant,
+    load: Load,
+    envoy: Envoy,
+    requests: u64,
+    cpu_ns: u64,
+    time: Duration,
+}
+
+// === impl Timing ===
+
+impl Timing {
+    fn slices(self) -> u32 {
+        let slices = self.sample.as_millis().div_ceil(SLICE.as_millis());
+        u32::try_from(slices).unwrap_or(u32::MAX)
+    }
+}
+
+// === impl Subject ===
+
+impl<'a> Subject<'a> {
+    fn start(programs: &Programs, cores: &Cores, sink: SocketAddr, variant: &'a Variant) -> Result<Self> {
+        let envoy = Envoy::start(programs, cores, variant, sink)?;
+        let load = Load::start(&programs.cell, envoy.target())?;
+        load.pause()?;
+        Ok(Self {
+            variant,
+            load,
+            envoy,
+            requests: 0,
+            cpu_ns: 0,
+            time: Duration::ZERO,
+        })
+    }
+
+    fn slice(&mut self) -> Result<()> {
+        self.load.resume()?;
+        sleep(LEAD);
+        let (requests, cpu, start) = (self.load.completed()?, self.envoy.cpu_ns()?, Instant::now());
+        sleep(SLICE);
+        self.requests += self.load.completed()? - requests;
+        self.cpu_ns += self.envoy.cpu_ns()? - cpu;
+        self.time += start.elapsed();
+        self.load.pause()
+    }
+
+    fn end(&self) -> Result<Sample> {
+        self.envoy.check_module(self.variant)?;
+        self.envoy
+            .figures(self.requests, self.cpu_ns, self.time.as_secs_f64())
+    }
 }
 
 // === impl Envoy ===
