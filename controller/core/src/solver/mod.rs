@@ -29,6 +29,7 @@
 mod bits;
 mod branch;
 mod dual;
+mod flow;
 mod moves;
 mod one_edge;
 mod reach;
