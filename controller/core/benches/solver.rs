@@ -26,8 +26,9 @@ const SIZES: [usize; 6] = [10, 20, 50, 120, 200, 500];
 const EDGES: [usize; 2] = [1, 3];
 /// The simulators' target.
 const TARGET_US: f64 = 100e3;
-/// Solves of an application: the least time of them counts, for others use the machine.
+/// Solves of an application that take less than [`LONG`]; one of longer ones.
 const SOLVES: usize = 3;
+const LONG: Duration = Duration::from_millis(50);
 /// Criterion's samples of a solve.
 const SAMPLES: u32 = 10;
 /// The argument that makes a process measure one kind, and print its row.
@@ -94,12 +95,16 @@ impl Kind {
     fn solved(self, seed: u64) -> Solved {
         let problem = self.problem(seed);
         let void = DensePlacement::cloud_only(&problem);
-        let solves = (0..SOLVES).map(|_| {
+        let once = || {
             let start = cpu();
             let solution = solve(&problem, &void, Budget::default());
             (cpu().saturating_sub(start), solution)
-        });
-        let (cpu, solution) = solves.min_by_key(|(cpu, _)| *cpu).unwrap();
+        };
+        let (mut cpu, solution) = once();
+        // Others use the machine: the least time of some counts. Long ones average that out themselves.
+        if cpu < LONG {
+            cpu = (1..SOLVES).map(|_| once().0).fold(cpu, Duration::min);
+        }
         Solved {
             cpu,
             solution,
@@ -248,7 +253,7 @@ fn peak_memory_mib() -> u64 {
 
 fn table() {
     println!(
-        "CPU time of a solve, ms, the least of {SOLVES}; {APPLICATIONS} applications a row, target {} ms; gaps and differences in percent.\n",
+        "CPU time of a solve, ms; {APPLICATIONS} applications a row, target {} ms; gaps and differences in percent.\n",
         TARGET_US / 1e3
     );
     print!(
@@ -284,10 +289,10 @@ fn times(criterion: &mut Criterion) {
     for kind in Kind::all() {
         let problem = kind.problem(0);
         let void = DensePlacement::cloud_only(&problem);
-        // Twice what the samples take: criterion warns where it can't take them in the time that it has.
+        // More than the samples take: criterion warns where it can't take them in the time that it has.
         let start = Instant::now();
         black_box(solve(&problem, &void, Budget::default()));
-        let time = start.elapsed() * 2 * SAMPLES;
+        let time = start.elapsed() * SAMPLES * 5 / 4;
         group.measurement_time(time.max(Duration::from_millis(500)));
         let name = format!("{}/{}-edge", kind.graph(), kind.edges);
         let id = BenchmarkId::new(name, kind.services);

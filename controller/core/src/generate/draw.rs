@@ -39,7 +39,7 @@ impl Draw {
 
     /// Pareto with scale 1: at least 1, above x with probability x^−shape.
     pub(super) fn pareto(&mut self, shape: f64) -> f64 {
-        (1.0 - self.unit()).powf(-1.0 / shape)
+        libm::pow(1.0 - self.unit(), -1.0 / shape)
     }
 
     /// A position, each with a probability in proportion to its weight; none where no weight is above 0.

@@ -49,7 +49,7 @@ pub(super) fn calls(recipe: &Recipe, seed: u64) -> Vec<Call> {
 fn callers(draw: &mut Draw, out_degrees: &[u32], wanted: f64) -> BTreeSet<usize> {
     let mut weights: Vec<f64> = out_degrees
         .iter()
-        .map(|degree| f64::from(*degree).powf(POWER) + ZERO_APPEAL)
+        .map(|degree| libm::pow(f64::from(*degree), POWER) + ZERO_APPEAL)
         .collect();
     let mut chosen = BTreeSet::new();
     let mut missing = wanted;
