@@ -52,12 +52,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         compare(&loaded, summary, budget, args.output, &progress)?
     } else {
         progress.set_message(format!("{}: {}", summary.name, args.strategy));
-        let answer = solve::run(
-            args.strategy,
-            &loaded.problem,
-            &loaded.current,
-            budget,
-        );
+        let answer = solve::run(args.strategy, &loaded.problem, &loaded.current, budget);
         progress.finish_and_clear();
         let report = PlanReport::new(&loaded, summary, &answer);
         print(&shown(&report, args.output, table::plan)?)?;

@@ -111,7 +111,10 @@ pub(super) fn default_budget(problem: &Problem) -> Budget {
 fn evaluation_work(problem: &Problem) -> u64 {
     let spec = problem.spec();
     let nodes = spec.services.len() + spec.calls.len();
-    let serial = spec.services.iter().all(|service| service.overlap.as_f64() >= 1.0);
+    let serial = spec
+        .services
+        .iter()
+        .all(|service| service.overlap.as_f64() >= 1.0);
     let steps = if serial {
         nodes.saturating_mul(spec.edges.len()) / 5
     } else {
