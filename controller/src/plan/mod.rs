@@ -43,21 +43,16 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         .context("give a problem file, or - for standard input")?;
     let loaded = Loaded::read(file)?;
     let summary = ProblemSummary::new(&loaded, &name_of(file));
-    let budget = |method: Method| {
-        let given = args.budget.map(|evaluations| Budget { evaluations });
-        given.unwrap_or_else(|| method.default_budget(&loaded.problem))
-    };
+    let budget = args.budget.map_or_else(
+        || solve::default_budget(&loaded.problem),
+        |evaluations| Budget { evaluations },
+    );
     let progress = progress();
     let met = if args.compare {
-        compare(&loaded, summary, &budget, args.output, &progress)?
+        compare(&loaded, summary, budget, args.output, &progress)?
     } else {
         progress.set_message(format!("{}: {}", summary.name, args.strategy));
-        let answer = solve::run(
-            args.strategy,
-            &loaded.problem,
-            &loaded.current,
-            budget(args.strategy),
-        );
+        let answer = solve::run(args.strategy, &loaded.problem, &loaded.current, budget);
         progress.finish_and_clear();
         let report = PlanReport::new(&loaded, summary, &answer);
         print(&shown(&report, args.output, table::plan)?)?;
@@ -74,14 +69,14 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 fn compare(
     loaded: &Loaded,
     problem: ProblemSummary,
-    budget: &dyn Fn(Method) -> Budget,
+    budget: Budget,
     output: OutputFormat,
     progress: &ProgressBar,
 ) -> anyhow::Result<bool> {
     let mut methods = Vec::new();
     for method in Method::all() {
         progress.set_message(format!("{}: {method}", problem.name));
-        let answer = solve::run(method, &loaded.problem, &loaded.current, budget(method));
+        let answer = solve::run(method, &loaded.problem, &loaded.current, budget);
         methods.push(MethodReport::new(loaded, &answer));
     }
     progress.finish_and_clear();

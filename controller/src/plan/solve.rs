@@ -46,7 +46,7 @@ pub(super) struct Proof {
 /// Delays nearer than this are one, µs: far below what any clock tells.
 const SAME_US: f64 = 1e-3;
 
-/// Work that a method may do where the user names no budget, in units of [`evaluation_work`]: some 30 s of one core.
+/// Work that a method may do where the user names no budget, in units of [`evaluation_work`]: a minute of one core at most.
 const WORK: u64 = 1_000_000_000;
 /// Evaluations that are always allowed: enough to see whether everything at the edges helps.
 const LEAST_EVALUATIONS: u64 = 100;
@@ -58,32 +58,6 @@ impl Method {
     pub fn all() -> impl Iterator<Item = Self> {
         std::iter::once(Self::Solver).chain(Strategy::ALL.map(Self::Strategy))
     }
-}
-
-impl Method {
-    /// The solver's own budget; less where the problem is so large that it would take minutes.
-    pub(super) fn default_budget(self, problem: &Problem) -> Budget {
-        let most = WORK / evaluation_work(self, problem).max(1);
-        Budget {
-            evaluations: Budget::default().evaluations.min(most.max(LEAST_EVALUATIONS)),
-        }
-    }
-}
-
-/// Steps of an evaluation. A full one looks at each service and call for each caller's and callee's area; the solver's
-/// follow changes only, at least five times faster, unless services wait for less than all of their calls.
-fn evaluation_work(method: Method, problem: &Problem) -> u64 {
-    let spec = problem.spec();
-    let nodes = spec.services.len() + spec.calls.len();
-    let serial = spec
-        .services
-        .iter()
-        .all(|service| service.overlap.as_f64() >= 1.0);
-    let steps = match method {
-        Method::Solver if serial => nodes.saturating_mul(spec.edges.len()) / 5,
-        Method::Solver | Method::Strategy(_) => nodes.saturating_mul((spec.edges.len() + 1).pow(2)),
-    };
-    u64::try_from(steps).unwrap_or(u64::MAX)
 }
 
 impl fmt::Display for Method {
@@ -121,6 +95,32 @@ impl Answer {
         targets.peek()?;
         Some(targets.all(|reach| *reach == Reach::Met))
     }
+}
+
+/// The solver's own budget; less where the problem is so large that it would take minutes.
+pub(super) fn default_budget(problem: &Problem) -> Budget {
+    let most = WORK / evaluation_work(problem).max(1);
+    Budget {
+        evaluations: Budget::default().evaluations.min(most.max(LEAST_EVALUATIONS)),
+    }
+}
+
+/// Steps of an evaluation: those of following a change at each edge, measured at a fifth of a look at each service and
+/// call. Where services wait for less than all of their calls it may be a full evaluation, which looks at each of them for
+/// each caller's and callee's area.
+fn evaluation_work(problem: &Problem) -> u64 {
+    let spec = problem.spec();
+    let nodes = spec.services.len() + spec.calls.len();
+    let serial = spec
+        .services
+        .iter()
+        .all(|service| service.overlap.as_f64() >= 1.0);
+    let steps = if serial {
+        nodes.saturating_mul(spec.edges.len()) / 5
+    } else {
+        nodes.saturating_mul((spec.edges.len() + 1).pow(2))
+    };
+    u64::try_from(steps).unwrap_or(u64::MAX)
 }
 
 /// Runs a method.
