@@ -6,7 +6,8 @@ use std::collections::BinaryHeap;
 use super::Origin;
 use super::bits::Bits;
 use super::dual::{Bounded, bound};
-use super::relaxed::{Fix, Relaxed, Rent};
+use super::relaxed::{Fix, Relaxed};
+use super::rent::{Kind, Rent};
 use super::search::{SAME, Search};
 use crate::model::{Pin, Problem, ServiceIx};
 
@@ -158,28 +159,33 @@ impl<'s, 'p> Tree<'s, 'p> {
         }
     }
 
+    /// The decisions about an edge on the way to a node.
+    fn fixed(&self, node: &Node, edge: usize) -> Vec<Fix> {
+        let mut fixed = pinned(self.search.problem);
+        let mut step = node.decided.map(|decided| (decided, node.parent));
+        while let Some(((of, service, fix), parent)) = step {
+            if of == edge {
+                fixed[service.position()] = fix;
+            }
+            step = parent.and_then(|parent| {
+                let above = &self.nodes[parent];
+                Some((above.decided?, above.parent))
+            });
+        }
+        fixed
+    }
+
     /// Bounds a node and opens it where it may lead to something better.
     fn push(&mut self, mut node: Node) {
         let changed = node.decided.map(|(edge, ..)| edge);
         let mut offers: Vec<Option<Bits>> = vec![None; self.relaxed.len()];
         let mut widest: Option<(f64, usize, ServiceIx)> = None;
         let mut hopeless = false;
-        for edge in 0..self.relaxed.len() {
+        for (edge, offer) in offers.iter_mut().enumerate() {
             if changed.is_some_and(|changed| changed != edge) {
                 continue;
             }
-            let mut fixed = pinned(self.search.problem);
-            let mut step = node.decided.map(|decided| (decided, node.parent));
-            while let Some(((of, service, fix), parent)) = step {
-                if of == edge {
-                    fixed[service.position()] = fix;
-                }
-                step = parent.and_then(|parent| {
-                    let above = &self.nodes[parent];
-                    Some((above.decided?, above.parent))
-                });
-            }
-            self.relaxed[edge].fixed = fixed;
+            self.relaxed[edge].fixed = self.fixed(&node, edge);
             let start = node
                 .edges
                 .get(edge)
@@ -197,7 +203,7 @@ impl<'s, 'p> Tree<'s, 'p> {
                 if changed.is_some() {
                     return;
                 }
-                offers[edge] = found.keeps;
+                *offer = found.keeps;
                 hopeless = true;
                 continue;
             }
@@ -217,7 +223,7 @@ impl<'s, 'p> Tree<'s, 'p> {
                 Some(cell) => *cell = known,
                 None => node.edges.push(known),
             }
-            offers[edge] = found.keeps;
+            *offer = found.keeps;
         }
         self.offer(&offers);
         if hopeless {
@@ -231,7 +237,16 @@ impl<'s, 'p> Tree<'s, 'p> {
             .map(|(_, edge, service)| (edge, service))
             .or_else(|| self.undecided(&node));
         if node.next.is_none() {
-            // All is decided, and that placement was offered.
+            // All is decided: what is left of the gap is the relaxation's, not a choice's.
+            let decided = (0..self.relaxed.len()).map(|edge| {
+                let fixed = self.fixed(&node, edge);
+                let mut here = Bits::new(fixed.len());
+                let chosen = (0..fixed.len()).filter(|j| fixed[*j] == Fix::In);
+                chosen.for_each(|j| here.set(j, true));
+                here
+            });
+            let decided: Vec<Bits> = decided.collect();
+            self.search.offer(&decided, Origin::Relaxation);
             return;
         }
         self.open.push(Reverse((Cost(cost), self.nodes.len())));
@@ -300,24 +315,21 @@ impl<'s, 'p> Tree<'s, 'p> {
                 .edge(self.search.edges[edge])
                 .map(|edge| edge.capacity)
                 .unwrap_or_default();
-            let kinds: [(bool, fn(&mut Rent, f64)); 3] = [
-                (room.cpu.is_some(), |rent, price| rent.core = price),
-                (room.memory.is_some(), |rent, price| rent.gigabyte = price),
-                (room.pods.is_some(), |rent, price| rent.pod = price),
+            let kinds = [
+                (room.cpu.is_some(), Kind::Core),
+                (room.memory.is_some(), Kind::Gigabyte),
+                (room.pods.is_some(), Kind::Pod),
             ];
             let mut best = (f64::NEG_INFINITY, Rent::default());
-            for (_, set) in kinds.into_iter().filter(|(limited, _)| *limited) {
+            for (_, kind) in kinds.into_iter().filter(|(limited, _)| *limited) {
                 let from = best.1;
                 for step in 0..RENTS {
-                    let mut rent = from;
-                    set(
-                        &mut rent,
-                        if step == 0 {
-                            0.0
-                        } else {
-                            CHEAPEST_RENT * 2.0_f64.powi(step)
-                        },
-                    );
+                    let price = if step == 0 {
+                        0.0
+                    } else {
+                        CHEAPEST_RENT * 2.0_f64.powi(step)
+                    };
+                    let rent = from.with(kind, price);
                     self.relaxed[edge].charge(rent);
                     let found = self.bound(edge, (0.0, 0.0), f64::INFINITY);
                     if found.cost > best.0 {
@@ -375,18 +387,10 @@ impl<'s, 'p> Tree<'s, 'p> {
         let layout = self.search.now.layout();
         let mut best: Option<(f64, usize, ServiceIx)> = None;
         for edge in 0..self.relaxed.len() {
-            let mut decided: Vec<ServiceIx> = Vec::new();
-            let mut step = node.decided.map(|decided| (decided, node.parent));
-            while let Some(((of, service, _), parent)) = step {
-                if of == edge {
-                    decided.push(service);
-                }
-                step =
-                    parent.and_then(|parent| Some((self.nodes[parent].decided?, self.nodes[parent].parent)));
-            }
-            for (service, value) in self.search.problem.services() {
+            let fixed = self.fixed(node, edge);
+            for (service, _) in self.search.problem.services() {
                 let calls = layout.calls(self.search.edges[edge], service);
-                let free = value.pin == Pin::Free && calls > 0.0 && !decided.contains(&service);
+                let free = fixed[service.position()] == Fix::Free && calls > 0.0;
                 if free && best.as_ref().is_none_or(|(known, ..)| calls > *known) {
                     best = Some((calls, edge, service));
                 }

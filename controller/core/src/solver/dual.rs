@@ -124,9 +124,9 @@ fn search(relaxed: &mut Relaxed<'_>, limit_us: Option<f64>, enough: f64, best: &
             break;
         }
         if next.over_us > 0.0 {
-            low = next
+            low = next;
         } else {
-            high = next
+            high = next;
         }
     }
     relaxed.choose(low.price);

@@ -35,6 +35,7 @@ mod one_edge;
 mod reach;
 mod recursion;
 mod relaxed;
+mod rent;
 mod result;
 mod search;
 mod sorted;
@@ -93,14 +94,12 @@ struct Solver<'p> {
 
 impl<'p> Solver<'p> {
     fn new(problem: &'p Problem, current: &DensePlacement, budget: Budget) -> Self {
+        let mut running = Incremental::new(problem, current);
+        let model_now = problem.edges().map(|(edge, _)| running.delay_us(edge)).collect();
         let current = pinned(problem, current);
         let edges = problem.edges().filter(|(_, edge)| edge.target.is_some());
         let edges: Vec<EdgeIx> = edges.map(|(edge, _)| edge).collect();
-        let mut search = Search::new(problem, &current, edges, budget.evaluations);
-        let model_now: Vec<f64> = problem
-            .edges()
-            .map(|(edge, _)| search.now.delay_us(edge))
-            .collect();
+        let search = Search::new(problem, &current, edges, budget.evaluations);
         let mut void = Incremental::new(problem, &DensePlacement::cloud_only(problem));
         let void = problem.edges().map(|(edge, _)| void.delay_us(edge)).collect();
         let mut this = Self {

@@ -46,8 +46,9 @@ impl Solver<'_> {
         } else {
             relaxed.fixed.fill(Fix::Free);
         }
-        let mut sets = vec![super::everything(problem, edge)];
-        relaxed.weigh(&sets[0]);
+        let everything = super::everything(problem, edge);
+        relaxed.weigh(&everything);
+        let mut sets = vec![everything];
         let found = bound(&mut relaxed, Some(limit_us), (0.0, 0.0), f64::INFINITY);
         sets.extend(found.keeps);
         let mut lowest = f64::INFINITY;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::bits::Bits;
 use super::flow::{Flow, Points};
 use super::recursion::{Pair, Recursion, Routed, Row};
+use super::rent::Rent;
 use crate::model::{EdgeIx, EdgeRows, LONGEST_US, Layout, Replica, ServiceIx, of_site};
 
 /// Load of the link up to which tangents are laid: their slope at 0.99 is 10⁴ times that of an idle link.
@@ -35,14 +36,6 @@ pub(super) enum Fix {
     Free,
     In,
     Out,
-}
-
-/// Prices of an edge's room.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rent {
-    pub(super) core: f64,
-    pub(super) gigabyte: f64,
-    pub(super) pod: f64,
 }
 
 /// An edge, relaxed.

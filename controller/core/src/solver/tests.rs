@@ -266,6 +266,10 @@ proptest! {
                 prop_assert_eq!(solution.edges[0].reach, Reach::Met);
             }
         }
+        let mut staying = Incremental::new(&problem, &current);
+        if staying.delay_us(edge) <= target {
+            prop_assert!(cost <= staying.cost() * (1.0 + 1e-9));
+        }
         if !solution.exhausted {
             let again = solve(&problem, &solution.placement, budget);
             prop_assert_eq!(again.placement, solution.placement);
