@@ -17,6 +17,7 @@ pub mod control;
 pub mod convert;
 pub mod http;
 pub mod metrics;
+pub mod output;
 pub mod plan;
 pub mod planner;
 pub mod platform;

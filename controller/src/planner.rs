@@ -6,7 +6,7 @@ use gma_core::cluster::Cluster;
 use gma_core::decide::{Config, Direction, NoPlan, Objective, PlannedMove, Planner, Statistic};
 use gma_core::ids::{AreaName, ServiceName};
 use gma_core::measured::{Candidate, Settings, Tail, plan_for_statistic};
-use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, ServiceIx, Shares, evaluate};
+use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, ServiceIx, Shares, Standby, evaluate};
 use gma_core::snapshot::{DelayStats, Measured, Snapshot};
 use gma_core::solver::{self, Plan, Reach};
 use gma_core::units::{CpuCores, Micros};
@@ -21,8 +21,10 @@ pub struct MeasuredPlanner {
 impl MeasuredPlanner {
     /// A planner for the machine's areas that has learned nothing yet.
     pub fn new(config: &Config) -> Self {
+        let mut settings = Settings::new(config.cloud.clone(), config.edges.keys().cloned());
+        settings.standby = Standby::Distribute(config.standby.clamp(1, 49));
         Self {
-            settings: Settings::new(config.cloud.clone(), config.edges.keys().cloned()),
+            settings,
             objectives: config.edges.clone(),
         }
     }

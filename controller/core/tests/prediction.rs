@@ -22,7 +22,7 @@ use gma_core::model::{DensePlacement, EdgeIx, Problem, Shares, evaluate};
 use gma_core::snapshot::{Caller, Measured, Snapshot};
 use gma_core::solver::{Plan, Reach, plan};
 use gma_core::units::Micros;
-use simulated::{App, Users, World};
+use simulated::{App, Spread, Users, World};
 
 const SLOW_WAN_US: f64 = 80_000.0;
 const FAST_WAN_US: f64 = 30_000.0;
@@ -116,7 +116,10 @@ impl Done {
 #[test]
 fn the_present_placement_is_predicted_as_measured() {
     for seed in 0..20 {
-        let app = App::random(seed, 10);
+        let mut app = App::random(seed, 10);
+        if seed % 2 == 1 {
+            app.spread = Spread::LogNormal(0.5);
+        }
         let world = World {
             at_edge: BTreeSet::new(),
             rtt_us: SLOW_WAN_US,
@@ -169,7 +172,7 @@ fn offload_and_unoffload_are_predicted() {
             missed.push(story);
         }
     }
-    assert!(missed.len() <= 1, "{missed:#?}");
+    assert!(missed.len() <= 2, "{missed:#?}");
 }
 
 #[test]

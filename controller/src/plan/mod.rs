@@ -1,10 +1,11 @@
 //! `gma plan`: a problem file in, a placement out. Nothing is changed anywhere.
 
+mod fill;
 mod report;
 mod solve;
 mod table;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use gma_core::solver::Budget;
 use indicatif::ProgressBar;
-use serde::Serialize;
 
 use crate::args::{OutputFormat, PlanArgs};
+use crate::output::{print, shown};
 use crate::problem::{Loaded, schema};
 
 pub use report::{
@@ -98,18 +99,6 @@ fn compare(
     Ok(met)
 }
 
-fn shown<T: Serialize>(
-    report: &T,
-    output: OutputFormat,
-    table: impl FnOnce(&T) -> String,
-) -> anyhow::Result<String> {
-    Ok(match output {
-        OutputFormat::Table => table(report),
-        OutputFormat::Json => serde_json::to_string_pretty(report)? + "\n",
-        OutputFormat::Yaml => serde_norway::to_string(report)?,
-    })
-}
-
 /// The file's name without folder and extension.
 fn name_of(file: &Path) -> String {
     file.file_stem()
@@ -124,14 +113,4 @@ fn progress() -> ProgressBar {
     let progress = ProgressBar::new_spinner();
     progress.enable_steady_tick(Duration::from_millis(100));
     progress
-}
-
-/// Prints; a reader that has seen enough (`| head`) is no error.
-fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write the result")
-        }
-        _ => Ok(()),
-    }
 }

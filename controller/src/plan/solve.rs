@@ -71,7 +71,7 @@ impl Method {
 }
 
 /// Steps of an evaluation. A full one looks at each service and call for each caller's and callee's area; the solver's
-/// follow changes only, at least ten times faster, unless services wait for less than all of their calls.
+/// follow changes only, at least five times faster, unless services wait for less than all of their calls.
 fn evaluation_work(method: Method, problem: &Problem) -> u64 {
     let spec = problem.spec();
     let nodes = spec.services.len() + spec.calls.len();
@@ -80,7 +80,7 @@ fn evaluation_work(method: Method, problem: &Problem) -> u64 {
         .iter()
         .all(|service| service.overlap.as_f64() >= 1.0);
     let steps = match method {
-        Method::Solver if serial => nodes.saturating_mul(spec.edges.len()) / 10,
+        Method::Solver if serial => nodes.saturating_mul(spec.edges.len()) / 5,
         Method::Solver | Method::Strategy(_) => nodes.saturating_mul((spec.edges.len() + 1).pow(2)),
     };
     u64::try_from(steps).unwrap_or(u64::MAX)

@@ -1,9 +1,7 @@
 //! Reports as text for people, at most 100 columns wide, without colour.
 
-use std::fmt::Write as _;
-
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use gma_core::solver::{Lost, Reach};
+use gma_core::solver::Reach;
 
 use super::report::{
     BoundReport, CompareReport, CostReport, EdgePlan, PlanReport, ProblemSummary, RunnerUpReport, UseReport,
@@ -13,6 +11,12 @@ use super::report::{
 const WIDTH: u16 = 100;
 /// Edges that a comparison shows each in a column; with more, it shows the slowest against its target.
 const EDGE_COLUMNS: usize = 3;
+
+/// Services that a cell or a sentence names; the rest is counted.
+const NAMED: usize = 40;
+const NAMED_IN_TEXT: usize = 8;
+/// Edges that a sentence names.
+const EDGES_IN_TEXT: usize = 3;
 
 /// A plan.
 pub(super) fn plan(report: &PlanReport) -> String {
@@ -64,7 +68,7 @@ pub(super) fn compare(report: &CompareReport, edges: &[String]) -> String {
         header.push("slowest edge ms".to_owned());
     }
     let cost = format!("cost{}/h", currency(&report.problem));
-    header.extend([&cost, "met", "moves", "evaluations", "time"].map(str::to_owned));
+    header.extend([&cost, "met", "moves", "evaluated", "time"].map(str::to_owned));
     let columns = header.len();
     table.set_header(header);
     for method in &report.methods {
@@ -107,7 +111,7 @@ pub(super) fn compare(report: &CompareReport, edges: &[String]) -> String {
         })
         .collect();
     let gap = if notes.is_empty() { "" } else { "\n" };
-    format!("{}\n{table}\n{gap}{notes}", title(&report.problem))
+    format!("{}\n{}\n{gap}{notes}", title(&report.problem), table.trim_fmt())
 }
 
 fn title(problem: &ProblemSummary) -> String {
@@ -174,7 +178,7 @@ fn edges(edges: &[EdgePlan]) -> String {
     for column in [1, 2, 3, 5, 6, 7, 8] {
         right(&mut table, column);
     }
-    format!("{table}\n")
+    table.trim_fmt() + "\n"
 }
 
 fn of(used: String, limit: Option<String>) -> String {
@@ -185,13 +189,7 @@ fn of(used: String, limit: Option<String>) -> String {
 }
 
 fn moves(edges: &[EdgePlan]) -> String {
-    let list = |services: &[String]| {
-        if services.is_empty() {
-            "-".to_owned()
-        } else {
-            services.join(" ")
-        }
-    };
+    let list = |services: &[String]| some(services, NAMED);
     let mut table = table();
     table.set_header(["EDGE", "placement", "add", "remove"]);
     for edge in edges {
@@ -202,7 +200,19 @@ fn moves(edges: &[EdgePlan]) -> String {
             list(&edge.remove),
         ]);
     }
-    format!("{table}\n")
+    table.trim_fmt() + "\n"
+}
+
+/// The first names, and how many there are beyond them.
+fn some(names: &[String], most: usize) -> String {
+    if names.is_empty() {
+        return "-".to_owned();
+    }
+    let shown: Vec<&str> = names.iter().take(most).map(String::as_str).collect();
+    match names.len().saturating_sub(most) {
+        0 => shown.join(" "),
+        more => format!("{} and {more} more", shown.join(" ")),
+    }
 }
 
 fn reasons(edges: &[EdgePlan]) -> String {
@@ -247,7 +257,7 @@ fn costs(cost: &CostReport, currency: &str) -> String {
     for column in 1..4 {
         right(&mut table, column);
     }
-    format!("{table}\n")
+    table.trim_fmt() + "\n"
 }
 
 fn bound_text(bound: &BoundReport, currency: &str) -> String {
@@ -277,32 +287,28 @@ fn origin_text(origin: &str) -> String {
 }
 
 fn runner_up(other: &RunnerUpReport, currency: &str) -> String {
-    let lost = match other.lost {
-        Lost::Slower => "lost because it misses a target, or by more, or lacks room",
-        Lost::Dearer => "lost because it is dearer",
-        Lost::MovesMore => "costs the same and lost because it moves more",
-    };
-    let delays: Vec<String> = other
-        .predicted_delay_ms
-        .iter()
-        .map(|delay| format!("{delay:.1}"))
-        .collect();
+    let delays = other.predicted_delay_ms.iter().take(EDGES_IN_TEXT);
+    let mut delays: Vec<String> = delays.map(|delay| format!("{delay:.1}")).collect();
+    if other.predicted_delay_ms.len() > EDGES_IN_TEXT {
+        delays.push("…".to_owned());
+    }
     let mut text = format!(
-        "Runner-up ({}): {:.4}{currency}/h, {} ms; it {lost}.",
+        "Runner-up of those seen: {}, {:.4}{currency}/h, {} ms; it lost because {}.",
         origin_text(&other.origin),
         other.cost_per_hour,
         delays.join(", "),
+        other.reason,
     );
-    for edge in &other.edges {
-        // Writing to a string can't fail.
-        let _ = write!(text, " At {}", edge.name);
-        if !edge.also.is_empty() {
-            let _ = write!(text, " with {}", edge.also.join(" "));
-        }
-        if !edge.not.is_empty() {
-            let _ = write!(text, " without {}", edge.not.join(" "));
-        }
-        text.push('.');
+    for edge in other.edges.iter().take(EDGES_IN_TEXT) {
+        let parts = [("with", &edge.also), ("without", &edge.not)];
+        let parts = parts.into_iter().filter(|(_, services)| !services.is_empty());
+        let parts: Vec<String> = parts
+            .map(|(word, services)| format!("{word} {}", some(services, NAMED_IN_TEXT)))
+            .collect();
+        text += &format!(" At {} {}.", edge.name, parts.join(" "));
+    }
+    if let more @ 1.. = other.edges.len().saturating_sub(EDGES_IN_TEXT) {
+        text += &format!(" It differs at {more} more edges.");
     }
     text
 }

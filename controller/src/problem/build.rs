@@ -11,14 +11,8 @@ use gma_core::units::{CpuCores, CpuSeconds, Gigabytes, Ratio};
 
 use super::error::{Fault, Path};
 use super::file::{self, PlacementProblem, StandbyForm, StandbyPolicy};
+use super::limits;
 use super::text::Price;
-
-/// Services of a file at most. Larger than any application known; an evaluation then takes milliseconds.
-pub const MAX_SERVICES: usize = 10_000;
-/// Calls of a file at most, the users' included: ten a service at the most services.
-pub const MAX_CALLS: usize = 100_000;
-/// services · areas² at most: an evaluation holds so many numbers (32 MB), the calls to each instance from each edge.
-pub const MAX_CELLS: usize = 4_000_000;
 
 /// Longest name: that of a DNS name.
 const MAX_NAME: usize = 253;
@@ -31,7 +25,7 @@ const LISTED: usize = 8;
 
 /// Checks a document and builds what the solver takes.
 pub(super) fn build(file: &PlacementProblem) -> Result<(Problem, DensePlacement), Vec<Fault>> {
-    let too_large = sizes(file);
+    let too_large = limits::check(file);
     if !too_large.is_empty() {
         return Err(too_large);
     }
@@ -42,7 +36,7 @@ pub(super) fn build(file: &PlacementProblem) -> Result<(Problem, DensePlacement)
     if !builder.faults.is_empty() {
         return Err(builder.faults);
     }
-    let problem = Problem::try_new(spec).map_err(|error| vec![of_model(&error)])?;
+    let problem = Problem::try_new(spec).map_err(|error| vec![of_model(file, &error)])?;
     let problem = with_measured_use(file, problem)?;
     let mut current = DensePlacement::empty(&problem);
     for (edge, service) in placement {
@@ -51,69 +45,42 @@ pub(super) fn build(file: &PlacementProblem) -> Result<(Problem, DensePlacement)
     Ok((problem, current))
 }
 
-fn sizes(file: &PlacementProblem) -> Vec<Fault> {
-    let (services, edges) = (file.services.len(), file.edges.len());
-    let calls = file.calls.len() + file.edges.iter().map(|edge| edge.user_calls.len()).sum::<usize>();
-    let mut faults = Vec::new();
-    let mut check = |path: &str, wrong: bool, text: String| {
-        if wrong {
-            faults.push(Fault::new(Path::root(path), text));
-        }
-    };
-    check(
-        "services",
-        services == 0,
-        "empty: add at least one service".into(),
-    );
-    check(
-        "edges",
-        edges == 0,
-        "empty: add at least one edge, where users enter".into(),
-    );
-    check(
-        "services",
-        services > MAX_SERVICES,
-        format!("{services} services are more than {MAX_SERVICES}: leave out those that are never called"),
-    );
-    check(
-        "calls",
-        calls > MAX_CALLS,
-        format!(
-            "{calls} calls (with the users') are more than {MAX_CALLS}: leave out those that hardly happen"
-        ),
-    );
-    let cells = (edges + 1).saturating_mul(edges + 1).saturating_mul(services);
-    check(
-        "edges",
-        cells > MAX_CELLS,
-        format!(
-            "{services} services in {} areas are too many to evaluate (services · areas² above {MAX_CELLS}): plan fewer edges at a time",
-            edges + 1
-        ),
-    );
-    faults
-}
-
 /// Turns the model's refusal into a fault of the document. Only what needs the whole graph is left to the model.
-fn of_model(error: &ProblemError) -> Fault {
-    let text = match error {
+fn of_model(file: &PlacementProblem, error: &ProblemError) -> Fault {
+    let calls = Path::root("calls");
+    let first = |on_path: &dyn Fn(&file::Call) -> bool| {
+        let found = file.calls.iter().position(on_path);
+        found.map_or_else(|| calls.clone(), |position| calls.index(position))
+    };
+    match error {
         ProblemError::EndlessCalls(services) => {
-            let names: Vec<&str> = services.iter().take(LISTED).map(ServiceName::as_str).collect();
-            let more = services.len().saturating_sub(LISTED);
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
+            let members: BTreeSet<&str> = services.iter().map(ServiceName::as_str).collect();
+            let on_cycle = |call: &file::Call| {
+                members.contains(call.from.as_str()) && members.contains(call.to.as_str())
             };
-            format!(
-                "the calls among {}{more} have no end: each request makes at least one further request on the cycle; lower \
-                 perRequest of a call on it",
-                names.join(", ")
+            let names: Vec<&str> = members.iter().copied().take(LISTED).collect();
+            let more = match members.len().saturating_sub(LISTED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            Fault::new(
+                first(&on_cycle),
+                format!(
+                    "the calls among {}{more} have no end: each request makes at least one further request on the \
+                     cycle; lower perRequest of a call on it",
+                    names.join(", ")
+                ),
             )
         }
-        other => other.to_string(),
-    };
-    Fault::new(Path::root("calls"), text)
+        ProblemError::TooManyCalls(service) => {
+            let caller = |call: &file::Call| call.from == service.as_str();
+            Fault::new(
+                first(&caller),
+                format!("{error}; lower perRequest of its calls or of theirs"),
+            )
+        }
+        other => Fault::new(calls, other.to_string()),
+    }
 }
 
 struct Builder<'f> {
@@ -485,7 +452,7 @@ fn with_measured_use(file: &PlacementProblem, problem: Problem) -> Result<Proble
             service.cpu_per_request = CpuSeconds::nearest(in_use.0.as_f64() / rate);
         }
     }
-    Problem::try_new(spec).map_err(|error| vec![of_model(&error)])
+    Problem::try_new(spec).map_err(|error| vec![of_model(file, &error)])
 }
 
 /// Positions are below [`MAX_SERVICES`].

@@ -35,6 +35,7 @@
 mod build;
 mod error;
 mod file;
+mod limits;
 mod locate;
 mod read;
 #[cfg(test)]
@@ -44,12 +45,12 @@ mod write;
 
 use gma_core::model::{DensePlacement, Problem};
 
-pub use build::{MAX_CALLS, MAX_CELLS, MAX_SERVICES};
 pub use error::{Fault, Path, ProblemFileError, Segment};
 pub use file::{
     ApiVersion, Call, Capacity, Cloud, Edge, EdgePrices, Hops, InArea, Kind, Metadata, PinTo,
     PlacementProblem, Prices, Requests, Service, StandbyForm, StandbyPolicy, UserCall,
 };
+pub use limits::{MAX_CALLS, MAX_CELLS, MAX_SERVICES};
 pub use read::MAX_FILE_BYTES;
 pub use text::{Price, Quantity, Text, Unit};
 

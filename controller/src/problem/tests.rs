@@ -158,7 +158,7 @@ fn each_fault_is_named_with_path_line_and_remedy() {
         (
             "calls:\n",
             "calls:\n- {from: cart, to: front, perRequest: 1}\n",
-            "calls: the calls among",
+            "t.yaml:25:3: calls[0]: the calls among cart, front have no end",
         ),
         ("pin: cloud", "overlap: 0", "services[1].overlap: 0: above 0"),
         (

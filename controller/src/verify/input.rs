@@ -74,7 +74,7 @@ impl<'a> Text<'a> {
         serde_path_to_error::deserialize(&mut json).map_err(|error| VerifyError::Json {
             path: self.path.to_owned(),
             field: match error.path().to_string() {
-                whole if whole == "." => "the text".to_owned(),
+                whole if matches!(whole.as_str(), "." | "?") => "the text".to_owned(),
                 field => field,
             },
             reason: error.inner().to_string(),

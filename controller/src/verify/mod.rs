@@ -14,17 +14,15 @@ mod report;
 mod rules;
 mod strategy;
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-use anyhow::Context as _;
 
 pub use error::VerifyError;
 pub use report::{Count, Difference, Line, Report, Verdict};
 pub use rules::Rule;
 
-use crate::args::{OutputFormat, VerifyArgs};
+use crate::args::VerifyArgs;
+use crate::output;
 use input::Text;
 
 /// Files that are for reading only, and why.
@@ -46,16 +44,8 @@ const BAD_INPUT: u8 = 2;
 /// The report can't be written.
 pub fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let report = verify(&args.files);
-    let text = match args.output {
-        OutputFormat::Table => report.to_string(),
-        OutputFormat::Json => serde_json::to_string_pretty(&report).context("the report is no JSON")? + "\n",
-        OutputFormat::Yaml => serde_norway::to_string(&report).context("the report is no YAML")?,
-    };
-    match io::stdout().write_all(text.as_bytes()) {
-        // Whoever read it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.context("the report can't be written")?,
-    }
+    let text = output::shown(&report, args.output, Report::to_string)?;
+    output::print(&text)?;
     for error in &report.errors {
         eprintln!("gma verify: {error}");
     }

@@ -114,10 +114,12 @@ impl fmt::Display for Report {
         for line in &self.lines {
             writeln!(f, "{} {}: {}", line.file, line.item, line.verdict)?;
         }
+        let mut all = Count::default();
         for (schema, count) in self.counts() {
             writeln!(f, "{schema}: {count}")?;
+            all.add(&count);
         }
-        Ok(())
+        writeln!(f, "all: {all}")
     }
 }
 
@@ -150,6 +152,18 @@ impl fmt::Display for Difference {
 }
 
 // === impl Count ===
+
+impl Count {
+    fn add(&mut self, other: &Self) {
+        self.equal += other.equal;
+        self.on_purpose += other.on_purpose;
+        self.skipped += other.skipped;
+        self.differs += other.differs;
+        for (defect, count) in &other.defects {
+            *self.defects.entry(*defect).or_default() += count;
+        }
+    }
+}
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

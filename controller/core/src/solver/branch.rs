@@ -15,6 +15,8 @@ const MAX_NODES: usize = 100_000;
 
 /// Rents that are tried for each kind of room: none, and doubling from the cheapest, an hour.
 const RENTS: i32 = 24;
+/// Rounds in which the cloud's rounding is credited.
+const CREDITS: usize = 4;
 const CHEAPEST_RENT: f64 = 1e-5;
 
 /// Decisions that were taken, and what is known under them.
@@ -99,8 +101,7 @@ impl<'s, 'p> Tree<'s, 'p> {
         }
         let others = search.problem.edges().map(|(edge, _)| edge);
         let others = others.filter(|edge| !search.edges.contains(edge));
-        let constant = others.map(|edge| search.now.edge_cost(edge)).sum::<f64>()
-            + relaxed.first().map_or(0.0, Relaxed::cloud_cost);
+        let constant = others.map(|edge| search.now.edge_cost(edge)).sum::<f64>();
         let until = search.spent.saturating_add(work).min(search.budget);
         Self {
             search,
@@ -120,6 +121,7 @@ impl<'s, 'p> Tree<'s, 'p> {
             next: None,
         };
         self.charge();
+        self.credit();
         self.push(root);
         while let Some(Reverse((Cost(cost), at))) = self.open.pop() {
             if cost >= self.enough() {
@@ -253,6 +255,39 @@ impl<'s, 'p> Tree<'s, 'p> {
             }
         }
         found
+    }
+
+    /// Credits the rounding of the cloud's replicas to instances, by the placements that the bounds come with.
+    fn credit(&mut self) {
+        let fixed = self.constant;
+        let mut best = (f64::NEG_INFINITY, Bits::new(self.search.problem.services_len()));
+        let mut several = best.1.clone();
+        let rounds = if self.relaxed.len() > 1 { CREDITS } else { 1 };
+        for _ in 0..rounds {
+            self.relaxed
+                .iter_mut()
+                .for_each(|relaxed| relaxed.credit(&several));
+            let mut cost = self.relaxed.first().map_or(0.0, Relaxed::cloud_cost);
+            let mut seen = Bits::new(self.search.problem.services_len());
+            let mut again = seen.clone();
+            for edge in 0..self.relaxed.len() {
+                self.relaxed[edge].fixed = pinned(self.search.problem);
+                let found = self.bound(edge, (0.0, 0.0), f64::INFINITY);
+                cost += found.cost;
+                for j in found.keeps.iter().flat_map(Bits::iter) {
+                    again.set(j, again.contains(j) || seen.contains(j));
+                    seen.set(j, true);
+                }
+            }
+            if cost > best.0 {
+                best = (cost, several);
+            }
+            several = again;
+        }
+        self.relaxed
+            .iter_mut()
+            .for_each(|relaxed| relaxed.credit(&best.1));
+        self.constant = fixed + self.relaxed.first().map_or(0.0, Relaxed::cloud_cost);
     }
 
     /// Prices the room of edges that lack it, one kind after the other: the rent with the highest bound of a few.

@@ -55,8 +55,10 @@ pub(super) struct Relaxed<'p> {
     /// Requests a second that the other edges leave to the cloud, and the cloud's replicas for them.
     elsewhere: Vec<f64>,
     cloud: Vec<u32>,
-    /// Other edges are decided at the same time: the cloud's replicas are not known exactly.
+    /// Other edges are decided at the same time: what the cloud saves is then known only as a line.
     joint: bool,
+    /// Part of a replica by which the cloud's need is rounded up and that an instance here is taken to save, by service.
+    credit: Vec<f64>,
     pub(super) fixed: Vec<Fix>,
     /// Weight of each call in its caller's delay, where some are made at once; by service, in the order of its calls.
     weights: Option<Vec<Vec<f64>>>,
@@ -117,6 +119,7 @@ impl<'p> Relaxed<'p> {
             elsewhere,
             cloud,
             joint,
+            credit: Vec::new(),
             fixed: vec![Fix::Free; count],
             weights: None,
             waited: vec![1.0; count],
@@ -133,6 +136,7 @@ impl<'p> Relaxed<'p> {
             rent: 0.0,
             layout,
         };
+        this.credit = (0..count).map(|j| this.rounding(j)).collect();
         this.lay_tangent(0.0);
         this
     }
@@ -141,19 +145,40 @@ impl<'p> Relaxed<'p> {
         &self.layout.edges[self.edge.position()]
     }
 
-    /// Replicas in the cloud while nothing runs at the edges that are being decided: the constant of the bound.
+    /// Replicas in the cloud while nothing runs at the edges that are being decided, less the rounding that no instance
+    /// is credited with: the constant of the bound.
     pub(super) fn cloud_cost(&self) -> f64 {
-        (0..self.cloud.len())
+        let each = (0..self.cloud.len()).map(|j| {
+            let uncredited = self.rounding(j) - self.credit[j];
+            self.layout.cloud[j].price * (f64::from(self.cloud[j]) - uncredited)
+        });
+        each.sum()
+    }
+
+    /// Says which services are placed at several of the edges being decided. The rounding of what the cloud needs can be
+    /// saved once: it is credited to every instance of a service, or to none and then saved without any. Either is a
+    /// bound; the first is tight where at most one edge has an instance, the second where several have.
+    pub(super) fn credit(&mut self, several: &Bits) {
+        self.credit = (0..self.cloud.len())
             .map(|j| {
-                let Replica { price, .. } = self.layout.cloud[j];
-                price
-                    * if self.joint {
-                        self.linear_cloud(j)
-                    } else {
-                        f64::from(self.cloud[j])
-                    }
+                if several.contains(j) {
+                    0.0
+                } else {
+                    self.rounding(j)
+                }
             })
-            .sum()
+            .collect();
+    }
+
+    fn rounding(&self, j: usize) -> f64 {
+        (f64::from(self.cloud[j]) - self.linear_cloud(j)).max(0.0)
+    }
+
+    /// What the cloud can save of a service at most, beside what is saved without any instance.
+    fn most_saved(&self, j: usize) -> f64 {
+        let cloud = f64::from(self.cloud[j]);
+        let least = f64::from(self.layout.cloud[j].site.min_replicas).min(cloud);
+        (cloud - least - (self.rounding(j) - self.credit[j])).max(0.0)
     }
 
     /// Replicas that the cloud needs at least, as a line in what the edges serve, at nothing.
@@ -346,16 +371,10 @@ impl<'p> Relaxed<'p> {
         let (grows, falls) = (slope(edge), slope(cloud));
         let at_least = f64::from(of_site(&edge.site, cpu * low));
         let price = self.prices[j];
-        let linear = self.linear_cloud(j);
-        let before = if self.joint {
-            linear
-        } else {
-            f64::from(self.cloud[j])
-        };
-        let most_saved = before - f64::from(cloud.site.min_replicas).min(before);
+        let (credit, most_saved) = (self.credit[j], self.most_saved(j));
         let cost = |n: f64| {
             let replicas = (grows * n - 1e-9).max(at_least);
-            let saved = (before - linear + falls * n).min(most_saved);
+            let saved = (credit + falls * n).min(most_saved);
             price * replicas - cloud.price * saved
         };
         let first = cost(low.max(0.0));
@@ -368,7 +387,7 @@ impl<'p> Relaxed<'p> {
             low,
             high,
             at_least / grows.max(f64::MIN_POSITIVE),
-            (most_saved - before + linear) / falls.max(f64::MIN_POSITIVE),
+            (most_saved - credit) / falls.max(f64::MIN_POSITIVE),
         ];
         let inside = kinks.iter().map(|n| n.clamp(low, high)).filter(|n| *n > 0.0);
         inside.map(|n| (cost(n) - base) / n).fold(f64::INFINITY, f64::min)
@@ -464,12 +483,8 @@ impl<'p> Relaxed<'p> {
         let rest = (self.layout.cpu_per_request[j] * self.elsewhere[j] - cpu).max(0.0);
         let saved = if self.joint {
             let one = cloud.site.threshold.as_f64() * cloud.site.cpu_request.as_f64();
-            let linear = self.linear_cloud(j);
-            if one > 0.0 {
-                (cpu / one).min(linear - f64::from(cloud.site.min_replicas).min(linear))
-            } else {
-                0.0
-            }
+            let falls = if one > 0.0 { cpu / one } else { 0.0 };
+            (self.credit[j] + falls).min(self.most_saved(j))
         } else {
             f64::from(self.cloud[j]) - f64::from(of_site(&cloud.site, rest))
         };

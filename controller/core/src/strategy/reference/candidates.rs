@@ -1,7 +1,5 @@
 //! Sub-graphs that a round of SBMP or COPAMP may add.
 
-use std::cmp::Ordering;
-
 use super::defects::{Defect, Defects};
 use super::set::{Distinct, Set, both, contains, is_empty, len, members, subset};
 use crate::model::{Problem, ServiceIx};
@@ -33,11 +31,9 @@ pub(super) struct Round<'a> {
     pub(super) defects: Defects,
 }
 
-/// Sets to add.
+/// Sets to add, in the order in which equal ones win; some of a set may be at the edge already.
 pub(super) struct Candidates<'a> {
-    sets: &'a Distinct,
-    /// Positions among `sets`, in the order in which equal ones win.
-    order: Vec<usize>,
+    pub(super) sets: Vec<&'a [u64]>,
     /// Some had to be left out.
     pub(super) truncated: bool,
 }
@@ -51,19 +47,11 @@ struct Walk {
 // === impl Candidates ===
 
 impl Candidates<'_> {
-    pub(super) fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    /// A candidate; some of it may be at the edge already.
-    pub(super) fn get(&self, at: usize) -> &[u64] {
-        self.order.get(at).map_or(&[], |at| self.sets.row(*at))
-    }
-
-    /// Positions so that neighbours have much in common.
+    /// Positions so that neighbours have much in common: the first services are mostly nearest to the users.
     pub(super) fn by_members(&self) -> Vec<usize> {
-        let mut positions: Vec<usize> = (0..self.len()).collect();
-        positions.sort_unstable_by(|one, two| self.get(*one).cmp(self.get(*two)));
+        let first = |at: &usize| self.sets.get(*at).and_then(|set| set.first()).copied();
+        let mut positions: Vec<usize> = (0..self.sets.len()).collect();
+        positions.sort_unstable_by_key(|at| (first(at), *at));
         positions
     }
 }
@@ -111,7 +99,7 @@ impl Source {
         let mut open = Vec::new();
         for (path, _) in paths.iter() {
             let mut row = Set::of(services, members(path));
-            row.drop(round.locked.words());
+            row.take_away(round.locked.words());
             if row.words() != path {
                 let entries = round.entries.iter().map(|(entry, _)| *entry);
                 let reached = walk.reach(round.problem, row.words(), entries);
@@ -140,8 +128,7 @@ impl Source {
             Rows::Paths(paths) => {
                 round.short_paths(paths, &mut self.candidates);
                 Candidates {
-                    order: (0..self.candidates.len()).collect(),
-                    sets: &self.candidates,
+                    sets: self.candidates.iter().map(|(set, _)| set).collect(),
                     truncated: false,
                 }
             }
@@ -166,8 +153,8 @@ impl Round<'_> {
         traces.forget_subsets(self.set.words());
         let mut mask = self.near();
         if !self.whole_rows() {
-            mask.drop(self.set.words());
-            mask.drop(self.locked.words());
+            mask.take_away(self.set.words());
+            mask.take_away(self.locked.words());
         }
         cut.clear();
         let mut row = Set::new(self.services());
@@ -201,18 +188,18 @@ impl Round<'_> {
         let mut added = Set::new(self.services());
         for (cut, count) in rows.iter() {
             row.become_of(cut);
-            row.drop(self.locked.words());
+            row.take_away(self.locked.words());
             added.become_of(row.words());
-            added.drop(self.set.words());
+            added.take_away(self.set.words());
             if !self.defects.has(Defect::S5) {
-                row.drop(added.words());
+                row.take_away(added.words());
                 row.add(walk.reach(self.problem, added.words(), called.iter()));
             } else if row.words() != cut && !is_empty(added.words()) {
                 let reached = walk.reach(self.problem, row.words(), self.root(&row));
                 row.become_of(reached);
             }
             if !self.defects.has(Defect::S3) {
-                row.drop(self.set.words());
+                row.take_away(self.set.words());
             }
             if !subset(row.words(), self.set.words()) {
                 candidates.add(row.words(), count);
@@ -232,24 +219,17 @@ impl Round<'_> {
     /// Those that came most often are first, and of them those of the first services; the reference: the latter only.
     fn ordered<'a>(&self, sets: &'a Distinct) -> Candidates<'a> {
         let by_frequency = !self.defects.has(Defect::S3);
-        let first = |one: &usize, two: &usize| {
-            let frequency = if by_frequency {
-                sets.count(*two).cmp(&sets.count(*one))
-            } else {
-                Ordering::Equal
-            };
-            frequency.then_with(|| sets.row(*two).cmp(sets.row(*one)))
-        };
-        let mut order: Vec<usize> = (0..sets.len()).collect();
-        let truncated = order.len() > self.max_sgs;
+        let count = |count| if by_frequency { count } else { 0 };
+        let mut counted: Vec<(u32, &[u64])> = sets.iter().map(|(set, times)| (count(times), set)).collect();
+        let first = |one: &(u32, &[u64]), two: &(u32, &[u64])| two.cmp(one);
+        let truncated = counted.len() > self.max_sgs;
         if truncated {
-            order.select_nth_unstable_by(self.max_sgs, first);
-            order.truncate(self.max_sgs);
+            counted.select_nth_unstable_by(self.max_sgs, first);
+            counted.truncate(self.max_sgs);
         }
-        order.sort_unstable_by(first);
+        counted.sort_unstable_by(first);
         Candidates {
-            sets,
-            order,
+            sets: counted.into_iter().map(|(_, set)| set).collect(),
             truncated,
         }
     }
@@ -261,7 +241,7 @@ impl Round<'_> {
         let mut added = Set::new(self.services());
         for (path, _) in paths.iter() {
             added.become_of(path);
-            added.drop(self.set.words());
+            added.take_away(self.set.words());
             if len(added.words()) <= most {
                 candidates.add(added.words(), 1);
             }

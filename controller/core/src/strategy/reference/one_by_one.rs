@@ -121,6 +121,15 @@ struct Pair {
     calls: f64,
 }
 
+// === impl Pair ===
+
+impl Pair {
+    /// Without the gateway.
+    fn members(&self) -> impl Iterator<Item = ServiceIx> + use<> {
+        [Some(self.one), self.other].into_iter().flatten()
+    }
+}
+
 fn pairs(search: &Search<'_>, calls: &[f64]) -> Vec<Pair> {
     let problem = search.probe.problem;
     let mut pairs: Vec<Pair> = Vec::new();
@@ -158,15 +167,13 @@ fn pairs(search: &Search<'_>, calls: &[f64]) -> Vec<Pair> {
 
 /// The first of the pairs that call each other most and are not both at the edge. What nobody calls is in no pair.
 fn best_pair(search: &Search<'_>, pairs: &[Pair]) -> Vec<ServiceIx> {
-    let absent = |pair: &Pair| {
-        let both = [Some(pair.one), pair.other].into_iter().flatten();
-        both.filter(|service| !search.set.contains(*service))
-            .collect::<Vec<_>>()
-    };
-    let open = pairs.iter().map(|pair| (absent(pair), pair.calls));
-    let free = |added: &[ServiceIx]| !added.iter().any(|service| search.locked.contains(*service));
-    largest(open.filter(|(added, calls)| *calls > 0.0 && !added.is_empty() && free(added)))
-        .unwrap_or_default()
+    let absent = |service: &ServiceIx| !search.set.contains(*service);
+    let open = pairs.iter().filter(|pair| {
+        let mut added = pair.members().filter(absent).peekable();
+        pair.calls > 0.0 && added.peek().is_some() && added.all(|service| !search.locked.contains(service))
+    });
+    let best = largest(open.map(|pair| (pair, pair.calls)));
+    best.map_or_else(Vec::new, |pair| pair.members().filter(absent).collect())
 }
 
 /// The first of the edge's services that have least calls with the rest of it.
@@ -176,7 +183,7 @@ fn least_called(search: &Search<'_>, pairs: &[Pair]) -> Option<ServiceIx> {
         search.set.contains(pair.one) && pair.other.is_none_or(|other| search.set.contains(other))
     };
     for pair in pairs.iter().filter(there) {
-        for service in [Some(pair.one), pair.other].into_iter().flatten() {
+        for service in pair.members() {
             if let Some(sum) = calls.get_mut(service.position()) {
                 *sum += pair.calls;
             }

@@ -101,7 +101,8 @@ pub struct Outcome {
     pub evaluations: u64,
     /// The evaluations were used up; this is as far as it came.
     pub exhausted: bool,
-    /// There were more candidates than [`Params::max_sgs`] or paths than [`Params::max_paths`].
+    /// There were more candidates than [`Params::max_sgs`], paths than [`Params::max_paths`], or traces than there is
+    /// memory for.
     pub truncated: bool,
 }
 

@@ -109,7 +109,7 @@ fn add(
         search.truncated |= cut || candidates.truncated;
         let best = cheapest(search, &candidates);
         let mut next = set.clone();
-        next.add(best.map_or(&[], |at| candidates.get(at)));
+        next.add(best.unwrap_or_default());
         search.go(next);
         if best.is_none() {
             return;
@@ -125,8 +125,11 @@ fn start(search: &Search<'_>, strategy: Strategy, round: &Round<'_>) -> (Source,
         let (paths, complete) = paths::simple(problem, round.entries, search.params.max_paths.min(most));
         return (Source::paths(round, &paths), !complete);
     }
-    let traces = match &search.params.traces {
-        Traces::Drawn { count, seed } => random::traces(problem, round.entries, (*count).min(most), *seed),
+    let (traces, wanted) = match &search.params.traces {
+        Traces::Drawn { count, seed } => {
+            let traces = random::traces(problem, round.entries, (*count).min(most), *seed);
+            (traces, *count)
+        }
         Traces::Given(given) => {
             let mut traces = Distinct::new(services, given.len().min(most));
             for trace in given {
@@ -136,31 +139,31 @@ fn start(search: &Search<'_>, strategy: Strategy, round: &Round<'_>) -> (Source,
                     .filter(|service| service.position() < services);
                 traces.add(Set::of(services, known).words(), 1);
             }
-            traces
+            (traces, given.len())
         }
     };
-    (Source::traces(services, traces), false)
+    (Source::traces(services, traces), wanted > most)
 }
 
 /// The candidate with the least price of a gain.
-fn cheapest(search: &mut Search<'_>, candidates: &Candidates<'_>) -> Option<usize> {
-    let mut values: Vec<Option<Value>> = vec![None; candidates.len()];
+fn cheapest<'a>(search: &mut Search<'_>, candidates: &Candidates<'a>) -> Option<&'a [u64]> {
+    let mut values: Vec<Option<Value>> = vec![None; candidates.sets.len()];
     let mut set = search.set.clone();
     for at in candidates.by_members() {
         if search.probe.exhausted() {
             break;
         }
         set.become_of(search.set.words());
-        set.add(candidates.get(at));
+        set.add(candidates.sets.get(at).copied().unwrap_or_default());
         let value = search.probe.go(set.words());
         search.probe.spent += 1;
         if let Some(known) = values.get_mut(at) {
             *known = Some(value);
         }
     }
-    let mut best: Option<(usize, f64)> = None;
+    let mut best: Option<(&[u64], f64)> = None;
     let mut gained = false;
-    for (at, value) in values.iter().enumerate() {
+    for (added, value) in candidates.sets.iter().zip(values) {
         let Some(value) = value else { continue };
         let gain_s = value.gain_s(search.now);
         if gained && gain_s < 0.0 {
@@ -169,10 +172,10 @@ fn cheapest(search: &mut Search<'_>, candidates: &Candidates<'_>) -> Option<usiz
         gained |= gain_s > 0.0;
         let price = price(value.more_than(search.now), gain_s);
         if best.is_none_or(|(_, least)| least - price > SAME * least.abs().max(price.abs())) {
-            best = Some((at, price));
+            best = Some((added, price));
         }
     }
-    best.map(|(at, _)| at)
+    best.map(|(added, _)| added)
 }
 
 /// Cost of a gain, an hour and ms; what gains nothing is a last resort (both the reference's).

@@ -8,7 +8,7 @@ use crate::units::{Micros, Money};
 
 /// Services and calls that all evaluations of a run look at together, at most: some ten seconds. It ends a run of a million
 /// services, whatever its budget, and no run of a thousand.
-const MAX_WORK: u64 = 4_000_000_000;
+const MAX_WORK: u64 = 1_000_000_000;
 
 /// A run of a strategy.
 pub(super) struct Search<'p> {
@@ -42,10 +42,10 @@ impl<'p> Search<'p> {
         let before = probe.now();
         let (pinned, mut locked) = (probe.pinned(Pin::Edge), probe.pinned(Pin::Cloud));
         let mut set = start;
-        set.drop(locked.words());
+        set.take_away(locked.words());
         set.add(pinned.words());
         params.locked.iter().for_each(|service| locked.insert(*service));
-        locked.drop(pinned.words());
+        locked.take_away(pinned.words());
         let mut this = Self {
             before,
             now: before,

@@ -57,7 +57,7 @@ impl Set {
         self.combine(other, |one, two| one | two);
     }
 
-    pub(super) fn drop(&mut self, other: &[u64]) {
+    pub(super) fn take_away(&mut self, other: &[u64]) {
         self.combine(other, |one, two| one & !two);
     }
 

@@ -131,6 +131,18 @@ proptest! {
     }
 
     #[test]
+    fn nothing_is_taken_away_at_a_loss(spec in specs(), bits in 0..512_u32) {
+        let mut spec = spec;
+        spec.services[8].pin = Pin::Free;
+        let problem = Problem::try_new(spec).unwrap();
+        let members: Vec<u32> = (0..9_u32).filter(|bit| bits >> bit & 1 == 1).collect();
+        // Every delay is allowed, so nothing is added.
+        let params = Params::new(Goal::Decrease(-1e9));
+        let outcome = run(&problem, EDGE, &at_edge(&problem, &members), Strategy::Sbmp, &params);
+        prop_assert!(outcome.cost.as_f64() <= outcome.cost_before.as_f64() * (1.0 + 1e-9));
+    }
+
+    #[test]
     fn what_sbmp_adds_is_reached(spec in specs(), change in 0.0..150_000.0_f64, locked in 0..512_u32, seed in any::<u64>()) {
         let mut spec = spec;
         spec.services[8].pin = Pin::Free;
