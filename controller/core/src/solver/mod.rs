@@ -29,6 +29,7 @@
 mod bits;
 mod branch;
 mod dual;
+mod flow;
 mod moves;
 mod one_edge;
 mod reach;
@@ -47,7 +48,7 @@ use self::bits::Bits;
 use self::branch::{Ended, Tree};
 use self::search::{Candidate, SAME, Search, near};
 use self::sorted::Sorted;
-use crate::model::{DensePlacement, EdgeIx, Pin, Problem, ServiceIx, Shares, evaluate};
+use crate::model::{DensePlacement, EdgeIx, Incremental, Pin, Problem, ServiceIx, Shares, evaluate};
 use crate::strategy::{self, Goal, Params, Strategy};
 use crate::units::{Micros, Money};
 
@@ -82,6 +83,8 @@ struct Solver<'p> {
     search: Search<'p>,
     /// By edge of the problem: the model's delay of what runs, µs.
     model_now: Vec<f64>,
+    /// The same with nothing at the edges but what is pinned there.
+    void: Vec<f64>,
     /// By edge of the search: the targets as limits of the model's delay, µs.
     limits_us: Vec<Option<f64>>,
 }
@@ -98,9 +101,12 @@ impl<'p> Solver<'p> {
             .edges()
             .map(|(edge, _)| search.now.delay_us(edge))
             .collect();
+        let mut void = Incremental::new(problem, &DensePlacement::cloud_only(problem));
+        let void = problem.edges().map(|(edge, _)| void.delay_us(edge)).collect();
         let mut this = Self {
             search,
             model_now,
+            void,
             limits_us: Vec::new(),
         };
         this.limits_us = this
@@ -122,13 +128,29 @@ impl<'p> Solver<'p> {
 
     fn run(mut self) -> Solution {
         let mut ended = self.rounds();
-        if !self.search.best.meets() && !self.search.edges.is_empty() {
+        if self.search.best.meets() || self.search.edges.is_empty() {
+            return self.finish(ended);
+        }
+        for _ in 0..ROUNDS {
             self.search.limit(self.within_reach());
             let reached = self.rounds();
             ended = Ended {
                 closed: reached.closed && ended.closed,
                 ..reached
             };
+            if self.search.exhausted() {
+                break;
+            }
+            // What comes nearest is found by small changes too: from the answer, they may lead nearer.
+            let answer = self.search.best.clone();
+            self.search.limit(self.limits_us.clone());
+            self.rounds();
+            let limits = self.within_reach();
+            self.search.limit(limits);
+            self.search.offer(&answer.sets, answer.origin);
+            if self.search.best.sets == answer.sets {
+                break;
+            }
         }
         self.finish(ended)
     }
@@ -212,8 +234,8 @@ impl<'p> Solver<'p> {
         let best = &self.search.best.delays_us;
         let each = self.limits_us.iter().zip(best).zip(&self.search.edges);
         each.map(|((limit, reached), edge)| {
-            let now = self.model_now.get(edge.position()).copied().unwrap_or_default();
-            let worth = reached + GIVEN_UP * (now - reached).max(0.0);
+            let void = self.void.get(edge.position()).copied().unwrap_or_default();
+            let worth = reached + GIVEN_UP * (void - reached).max(0.0);
             limit.map(|limit| limit.max(worth))
         })
         .collect()

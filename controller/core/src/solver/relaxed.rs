@@ -18,6 +18,7 @@
 use std::sync::Arc;
 
 use super::bits::Bits;
+use super::flow::{Flow, Points};
 use super::recursion::{Pair, Recursion, Routed, Row};
 use crate::model::{EdgeIx, EdgeRows, LONGEST_US, Layout, Replica, ServiceIx, of_site};
 
@@ -27,9 +28,6 @@ const STEEPEST: f64 = 0.99;
 const LONG_TRANSFER_US: f64 = 1e7;
 /// µs · bit/s that a byte takes at least on a saturated link: 8·10⁶ of an idle one times the model's 10⁶.
 const SATURATED_US: f64 = 8e12;
-
-/// Possible numbers of calls that are looked at one by one.
-const MANY: usize = 8;
 
 /// What has been decided about a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,23 +73,6 @@ pub(super) struct Relaxed<'p> {
     prices: Vec<f64>,
     /// Rent of all the room.
     rent: f64,
-}
-
-/// Calls of a service at the edge per user request, were it there: certain ones, at least where there are any, at most.
-#[derive(Clone, Copy, Debug, Default)]
-struct Flow {
-    sure: f64,
-    low: f64,
-    high: f64,
-    /// All numbers of calls that are possible, where they are few.
-    points: Points,
-}
-
-/// Up to [`MANY`] numbers; none: more.
-#[derive(Clone, Copy, Debug, Default)]
-struct Points {
-    count: Option<u8>,
-    values: [f64; MANY],
 }
 
 /// g₀ + g'·bytes, µs.
@@ -499,48 +480,5 @@ impl<'p> Relaxed<'p> {
     /// Whether a cycle's recursion did not come to rest: then there is no bound.
     pub(super) fn unsettled(&self) -> bool {
         self.recursion.unsettled
-    }
-}
-
-// === impl Points ===
-
-impl Points {
-    fn get(&self) -> Option<&[f64]> {
-        self.values.get(..usize::from(self.count?))
-    }
-
-    /// One more value each.
-    fn with(mut self, base: f64, more: &[f64]) -> Self {
-        let mut count = usize::from(self.count.unwrap_or_default());
-        for one in more {
-            match self.values.get_mut(count) {
-                Some(value) => *value = base + one,
-                None => return Self::default(),
-            }
-            count += 1;
-        }
-        self.count = u8::try_from(count).ok();
-        self
-    }
-
-    fn scaled(mut self, factor: f64) -> Self {
-        self.values.iter_mut().for_each(|value| *value *= factor);
-        self
-    }
-
-    /// All sums with `factor` times one of `more` or, where that is not certain, with nothing.
-    fn and(&self, more: &Self, factor: f64, certain: bool) -> Self {
-        let (Some(known), Some(_), more) = (self.get(), more.get(), more.scaled(factor)) else {
-            return Self::default();
-        };
-        let none = Self {
-            count: Some(0),
-            ..Self::default()
-        };
-        let start = if certain { none } else { *self };
-        known.iter().fold(start, |all, base| match all.count {
-            Some(_) => all.with(*base, more.get().unwrap_or_default()),
-            None => all,
-        })
     }
 }

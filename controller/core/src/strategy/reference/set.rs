@@ -171,10 +171,6 @@ impl Distinct {
             .unwrap_or_default()
     }
 
-    pub(super) fn count(&self, at: usize) -> u32 {
-        self.counts.get(at).copied().unwrap_or_default()
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u64], u32)> {
         self.rows
             .chunks_exact(self.words)
