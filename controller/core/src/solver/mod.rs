@@ -54,7 +54,7 @@ use crate::strategy::{self, Goal, Params, Strategy};
 use crate::units::{Micros, Money};
 
 /// Part of the budget for branch and bound, each time; the rest is for starts and improvement.
-const TREE: u64 = 2;
+const TREE: u64 = 4;
 /// Part of the gain that may be given up for a lower cost where a target can't be met anyway.
 const GIVEN_UP: f64 = 0.01;
 /// Rounds from one's own result at most; two or three are usual.

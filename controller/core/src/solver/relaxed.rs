@@ -351,12 +351,9 @@ impl<'p> Relaxed<'p> {
             let saved = (credit + falls * n).min(most_saved);
             price * replicas - cloud.price * saved
         };
-        let first = cost(low.max(0.0));
-        let mut base = 0.0;
-        if low <= 0.0 && first < 0.0 {
-            base = first;
-            self.savings += first;
-        }
+        // A first replica in the cloud may be saved by next to no calls: taken as saved, once, whatever runs here.
+        let base = cost(low).min(0.0);
+        self.savings += base;
         let kinks = [
             low,
             high,

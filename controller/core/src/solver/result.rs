@@ -122,9 +122,9 @@ pub enum Lost {
 // === impl Budget ===
 
 impl Default for Budget {
-    /// Some 50 ms at 120 services.
+    /// Below a second up to some 500 services.
     fn default() -> Self {
-        Self { evaluations: 100_000 }
+        Self { evaluations: 400_000 }
     }
 }
 
