@@ -7,6 +7,7 @@
 //! 1. Branch and bound over a relaxation that a recursion over the call graph solves exactly (`relaxed` says how, and what
 //!    it leaves open). Its choices are placements; the best is kept. On call graphs that are nearly trees it ends with a
 //!    proof after some hundred to some ten thousand choices.
+//!    Several edges are first decided one after the other, over and over, then together.
 //! 2. Where it does not: the strategies of the reference as further starts, then the best of all is improved by adding,
 //!    dropping and swapping services and connected sets of them, and all over again from there until nothing changes.
 //!
@@ -55,6 +56,8 @@ use crate::units::{Micros, Money};
 
 /// Part of the budget for branch and bound, each time; the rest is for starts and improvement.
 const TREE: u64 = 4;
+/// The same for one edge of several.
+const ONE_EDGE: u64 = 32;
 /// Part of the gain that may be given up for a lower cost where a target can't be met anyway.
 const GIVEN_UP: f64 = 0.01;
 /// Rounds from one's own result at most; two or three are usual.
@@ -177,6 +180,7 @@ impl<'p> Solver<'p> {
         for _ in 0..ROUNDS {
             let before = self.search.best.sets.clone();
             let known = ended.cost;
+            self.edge_by_edge();
             let work = self.search.budget / TREE;
             ended = Tree::new(&mut self.search, work).run();
             ended.cost = ended.cost.max(known);
@@ -190,6 +194,35 @@ impl<'p> Solver<'p> {
             }
         }
         ended
+    }
+
+    /// Several edges: each for itself, the others as they are, until that changes nothing. One edge is decided far better
+    /// than several at a time, and what the others leave to the cloud is then known exactly.
+    fn edge_by_edge(&mut self) {
+        let edges = self.search.edges.clone();
+        if edges.len() < 2 {
+            return;
+        }
+        for _ in 0..ROUNDS {
+            let before = self.search.best.sets.clone();
+            for (at, edge) in edges.iter().enumerate() {
+                let mut sets = self.search.best.sets.clone();
+                self.search.go_to(&sets);
+                let left = self.search.budget.saturating_sub(self.search.spent);
+                let placement = self.search.now.placement();
+                let mut one = Search::new(self.search.problem, &placement, vec![*edge], left);
+                one.limit(self.search.limits_us.get(at).copied().into_iter().collect());
+                Tree::new(&mut one, self.search.budget / ONE_EDGE).run();
+                self.search.spent += one.spent;
+                if let (Some(set), Some(better)) = (sets.get_mut(at), one.best.sets.first()) {
+                    set.clone_from(better);
+                }
+                self.search.offer(&sets, Origin::Relaxation);
+            }
+            if self.search.best.sets == before || self.search.exhausted() {
+                break;
+            }
+        }
     }
 
     /// The strategies from a placement, each on one edge after the other.

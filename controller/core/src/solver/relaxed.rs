@@ -351,9 +351,18 @@ impl<'p> Relaxed<'p> {
             let saved = (credit + falls * n).min(most_saved);
             price * replicas - cloud.price * saved
         };
-        // A first replica in the cloud may be saved by next to no calls: taken as saved, once, whatever runs here.
-        let base = cost(low).min(0.0);
-        self.savings += base;
+        // The cloud saves no more whole replicas than the edge needs: ⌈a⌉ − ⌈a − x⌉ <= ⌈x⌉.
+        let whole = (falls <= grows && cloud.price <= price)
+            .then(|| (price - cloud.price) * grows.max(at_least / high));
+        let mut base = 0.0;
+        if cost(low) < 0.0 {
+            if let Some(whole) = whole {
+                return whole;
+            }
+            // A replica in the cloud may be saved by next to no calls: taken as saved, whatever runs here.
+            base = cost(low);
+            self.savings += base;
+        }
         let kinks = [
             low,
             high,
@@ -361,7 +370,8 @@ impl<'p> Relaxed<'p> {
             (most_saved - credit) / falls.max(f64::MIN_POSITIVE),
         ];
         let inside = kinks.iter().map(|n| n.clamp(low, high)).filter(|n| *n > 0.0);
-        inside.map(|n| (cost(n) - base) / n).fold(f64::INFINITY, f64::min)
+        let least = inside.map(|n| (cost(n) - base) / n).fold(f64::INFINITY, f64::min);
+        least.max(whole.unwrap_or(f64::NEG_INFINITY))
     }
 
     /// Lays the tangent of the transfers at so many bytes a request.
@@ -455,7 +465,7 @@ impl<'p> Relaxed<'p> {
         let saved = if self.joint {
             let one = cloud.site.threshold.as_f64() * cloud.site.cpu_request.as_f64();
             let falls = if one > 0.0 { cpu / one } else { 0.0 };
-            (self.credit[j] + falls).min(self.most_saved(j))
+            (self.credit[j] + falls).min(falls.ceil()).min(self.most_saved(j))
         } else {
             f64::from(self.cloud[j]) - f64::from(of_site(&cloud.site, rest))
         };
