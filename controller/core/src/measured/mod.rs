@@ -107,7 +107,7 @@ impl Problem {
     /// The problem of all edges of the settings together, each with its own users, round trip, bandwidth, prices and
     /// capacity. Everything that is known of an edge is in it; what must be known is what the `asked` edges need. An edge
     /// without its whole user delay, round trip and gateway's calls has no `measured` delay to predict from, and its users
-    /// are the load that was seen. No edge has a target: see [`Problem::set_target`].
+    /// are the load that was seen. No edge has a target: see [`Problem::with_target`].
     ///
     /// # Errors
     /// What the first of the `asked` edges lacks. A later snapshot may have it.

@@ -133,13 +133,6 @@ impl Problem {
         &self.spec
     }
 
-    /// Sets the mean user delay that is wanted at an edge; none: what runs there is left as it is.
-    pub fn set_target(&mut self, edge: EdgeIx, target: Option<Micros>) {
-        if let Some(edge) = self.spec.edges.get_mut(edge.position()) {
-            edge.target = target;
-        }
-    }
-
     /// Number of services.
     pub fn services_len(&self) -> usize {
         self.spec.services.len()

@@ -1,6 +1,6 @@
 //! A set of services.
 
-use crate::model::{DensePlacement, EdgeIx, Problem};
+use crate::model::{EdgeIx, Problem, ServiceIx};
 
 /// One bit a service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,13 +13,26 @@ impl Bits {
         Self(vec![0; count.div_ceil(64)])
     }
 
-    /// The services of an edge.
-    pub(super) fn of(problem: &Problem, placement: &DensePlacement, edge: EdgeIx) -> Self {
+    /// The services, of so many, of which `there` is true.
+    pub(super) fn of(count: usize, there: impl Fn(ServiceIx) -> bool) -> Self {
+        let mut set = Self::new(count);
+        let members = (0..count).filter(|at| there(ServiceIx::at(*at)));
+        members.for_each(|at| set.set(at, true));
+        set
+    }
+
+    /// The services that users reach at an edge through services of which `there` is true, those included.
+    pub(super) fn reached(problem: &Problem, edge: EdgeIx, there: impl Fn(ServiceIx) -> bool) -> Self {
         let mut set = Self::new(problem.services_len());
-        let there = problem
-            .services()
-            .filter(|(service, _)| placement.contains(edge, *service));
-        there.for_each(|(service, _)| set.set(service.position(), true));
+        let users = problem.edge(edge).map_or(&[][..], |edge| &edge.user_calls);
+        let called = users.iter().filter(|(_, calls)| calls.as_f64() > 0.0);
+        let mut open: Vec<ServiceIx> = called.map(|(service, _)| *service).collect();
+        while let Some(service) = open.pop() {
+            if there(service) && !set.contains(service.position()) {
+                set.set(service.position(), true);
+                open.extend(problem.calls_of(service).iter().map(|(callee, _)| *callee));
+            }
+        }
         set
     }
 

@@ -240,10 +240,7 @@ impl<'s, 'p> Tree<'s, 'p> {
             // All is decided: what is left of the gap is the relaxation's, not a choice's.
             let decided = (0..self.relaxed.len()).map(|edge| {
                 let fixed = self.fixed(&node, edge);
-                let mut here = Bits::new(fixed.len());
-                let chosen = (0..fixed.len()).filter(|j| fixed[*j] == Fix::In);
-                chosen.for_each(|j| here.set(j, true));
-                here
+                Bits::of(fixed.len(), |service| fixed[service.position()] == Fix::In)
             });
             let decided: Vec<Bits> = decided.collect();
             self.search.offer(&decided, Origin::Relaxation);

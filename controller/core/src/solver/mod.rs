@@ -50,7 +50,7 @@ use self::bits::Bits;
 use self::branch::{Ended, Tree};
 use self::search::{Candidate, SAME, Search, near};
 use self::sorted::Sorted;
-use crate::model::{DensePlacement, EdgeIx, Incremental, Pin, Problem, ServiceIx, Shares, evaluate};
+use crate::model::{DensePlacement, EdgeIx, Incremental, Pin, Problem, Shares, evaluate};
 use crate::strategy::{self, Goal, Params, Strategy};
 use crate::units::{Micros, Money};
 
@@ -255,7 +255,11 @@ impl<'p> Solver<'p> {
                 .search
                 .edges
                 .iter()
-                .map(|edge| Bits::of(problem, &placement, *edge))
+                .map(|edge| {
+                    Bits::of(problem.services_len(), |service| {
+                        placement.contains(*edge, service)
+                    })
+                })
                 .collect();
             self.search.offer(&sets, Origin::Strategy(strategy));
         }
@@ -343,17 +347,7 @@ impl<'p> Solver<'p> {
 
 /// All that may run at an edge and that users reach there.
 fn everything(problem: &Problem, edge: EdgeIx) -> Bits {
-    let mut set = Bits::new(problem.services_len());
-    let users = problem.edge(edge).map_or(&[][..], |edge| &edge.user_calls);
-    let called = users.iter().filter(|(_, calls)| calls.as_f64() > 0.0);
-    let mut open: Vec<ServiceIx> = called.map(|(service, _)| *service).collect();
-    while let Some(service) = open.pop() {
-        if problem.may_run_at_edge(service) && !set.contains(service.position()) {
-            set.set(service.position(), true);
-            open.extend(problem.calls_of(service).iter().map(|(callee, _)| *callee));
-        }
-    }
-    set
+    Bits::reached(problem, edge, |service| problem.may_run_at_edge(service))
 }
 
 /// What runs, with pins respected.

@@ -3,7 +3,7 @@
 use super::Origin;
 use super::bits::Bits;
 use super::search::{Candidate, Search};
-use crate::model::{EdgeIx, ServiceIx};
+use crate::model::ServiceIx;
 
 /// Swaps that are looked at in a round: the best additions with the best removals.
 const SWAPS: usize = 24;
@@ -168,7 +168,8 @@ impl Search<'_> {
                 continue;
             }
             sets.push(vec![service]);
-            let reached = self.reached(edge, service);
+            let rest = |j: ServiceIx| j != service && self.now.contains(edge, j);
+            let reached = Bits::reached(self.problem, edge, rest);
             let alone = |j: &ServiceIx| {
                 self.now.contains(edge, *j) && self.may_move(*j) && !reached.contains(j.position())
             };
@@ -178,25 +179,5 @@ impl Search<'_> {
             }
         }
         sets
-    }
-
-    /// What users reach at an edge without a service.
-    fn reached(&self, edge: EdgeIx, without: ServiceIx) -> Bits {
-        let mut seen = Bits::new(self.problem.services_len());
-        let users = self.problem.edge(edge).map_or(&[][..], |edge| &edge.user_calls);
-        let there = |j: ServiceIx| j != without && self.now.contains(edge, j);
-        let mut open: Vec<ServiceIx> = users
-            .iter()
-            .filter(|(j, calls)| calls.as_f64() > 0.0 && there(*j))
-            .map(|(j, _)| *j)
-            .collect();
-        while let Some(service) = open.pop() {
-            if !seen.contains(service.position()) {
-                seen.set(service.position(), true);
-                let callees = self.problem.calls_of(service).iter().map(|(callee, _)| *callee);
-                open.extend(callees.filter(|callee| there(*callee)));
-            }
-        }
-        seen
     }
 }

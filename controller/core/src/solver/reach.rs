@@ -2,6 +2,7 @@
 
 use super::dual::bound;
 use super::relaxed::{Fix, Relaxed};
+use super::search::above;
 use super::{Reach, Solver};
 use crate::model::{EdgeIx, ServiceIx};
 
@@ -11,11 +12,10 @@ impl Solver<'_> {
     /// Whether a model's delay meets an edge's target; if not, what stands in the way: room, then pins, then nothing at all.
     pub(super) fn reach(&mut self, edge: EdgeIx, model_us: f64) -> Reach {
         let at = self.search.edges.iter().position(|known| *known == edge);
-        let Some((at, limit)) = at.and_then(|at| Some((at, (*self.limits_us.get(at)?)?))) else {
+        let Some(limit) = at.and_then(|at| *self.limits_us.get(at)?) else {
             return Reach::NoTarget;
         };
-        self.search.limits_us = self.limits_us.clone();
-        if self.search.over_limit(at, model_us) <= 0.0 {
+        if above(model_us, Some(limit)) <= 0.0 {
             return Reach::Met;
         }
         let pinned = self.fastest(edge, limit, true);

@@ -66,6 +66,8 @@ pub(super) struct Relaxed<'p> {
     prices: Vec<f64>,
     /// Rent of all the room.
     rent: f64,
+    /// Answers from the cloud per user request with every call cut.
+    most_bytes: f64,
 }
 
 /// g₀ + g'·bytes, µs.
@@ -108,6 +110,12 @@ impl<'p> Relaxed<'p> {
                 .map(|replica| replica.price)
                 .collect(),
             rent: 0.0,
+            most_bytes: layout
+                .problem
+                .services()
+                .zip(&layout.edges[edge.position()].bytes)
+                .map(|((service, _), bytes)| layout.calls(edge, service) * bytes)
+                .sum(),
             layout,
         };
         this.credit = (0..count).map(|j| this.rounding(j)).collect();
@@ -189,10 +197,8 @@ impl<'p> Relaxed<'p> {
 
     /// Weighs parallel calls by a placement: the slowest counts whole, the others s.
     pub(super) fn weigh(&mut self, here: &Bits) {
-        let Some(serial) = self.layout.serial.clone() else {
-            return;
-        };
         let layout = Arc::clone(&self.layout);
+        let Some(serial) = &layout.serial else { return };
         let rows = &layout.edges[self.edge.position()];
         let mut below = vec![0.0; serial.len()];
         let mut weights = vec![Vec::new(); serial.len()];
@@ -306,13 +312,7 @@ impl<'p> Relaxed<'p> {
         let Some(bandwidth) = rows.bandwidth.map(crate::units::BitsPerSecond::as_f64) else {
             return false;
         };
-        let calls = self
-            .layout
-            .problem
-            .services()
-            .map(|(j, _)| self.layout.calls(self.edge, j));
-        let most_bytes: f64 = calls.zip(&rows.bytes).map(|(calls, bytes)| calls * bytes).sum();
-        if 8.0 * rows.rate * most_bytes < bandwidth * (1.0 - 1e-9) {
+        if 8.0 * rows.rate * self.most_bytes < bandwidth * (1.0 - 1e-9) {
             return false;
         }
         let waited = self.waited.iter().copied().fold(1.0, f64::min);

@@ -90,7 +90,7 @@ impl<'p> Search<'p> {
         let now = Incremental::new(problem, current);
         let present: Vec<Bits> = edges
             .iter()
-            .map(|edge| Bits::of(problem, current, *edge))
+            .map(|edge| Bits::of(problem.services_len(), |service| current.contains(*edge, service)))
             .collect();
         let nothing = Candidate {
             sets: present.clone(),
@@ -156,15 +156,8 @@ impl<'p> Search<'p> {
     }
 
     fn sets(&self) -> Vec<Bits> {
-        let set = |edge: &EdgeIx| {
-            let mut set = Bits::new(self.problem.services_len());
-            for (service, _) in self.problem.services() {
-                if self.now.contains(*edge, service) {
-                    set.set(service.position(), true);
-                }
-            }
-            set
-        };
+        let count = self.problem.services_len();
+        let set = |edge: &EdgeIx| Bits::of(count, |service| self.now.contains(*edge, service));
         self.edges.iter().map(set).collect()
     }
 
@@ -232,13 +225,8 @@ impl<'p> Search<'p> {
         }
     }
 
-    /// Delay of an edge above its limit, µs.
-    pub(super) fn over_limit(&self, at: usize, delay_us: f64) -> f64 {
-        above(delay_us, self.limits_us[at])
-    }
-
     fn excess(&self, at: usize, delay_us: f64, overload: f64) -> f64 {
-        self.over_limit(at, delay_us) + no_room(overload)
+        above(delay_us, self.limits_us[at]) + no_room(overload)
     }
 }
 
@@ -250,7 +238,8 @@ fn no_room(overload: f64) -> f64 {
     }
 }
 
-fn above(delay_us: f64, limit_us: Option<f64>) -> f64 {
+/// Delay above a limit, µs.
+pub(super) fn above(delay_us: f64, limit_us: Option<f64>) -> f64 {
     limit_us.map_or(0.0, |limit| {
         let over = delay_us - limit;
         if over <= SAME * limit.max(1.0) { 0.0 } else { over }

@@ -5,7 +5,7 @@ use proptest::strategy::Strategy as Generator;
 
 use super::*;
 use crate::example;
-use crate::model::{Call, Capacity, Incremental, Spec, Standby};
+use crate::model::{Call, Capacity, Incremental, ServiceIx, Spec, Standby};
 use crate::units::{BitsPerSecond, Bytes, CallsPerRequest, CpuCores, CpuSeconds, Ratio, Rps};
 
 /// A service's share of randomness: own time (µs), answer (bytes), overlap, CPU (s), pin, least replicas.
