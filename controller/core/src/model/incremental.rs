@@ -179,6 +179,19 @@ impl<'p> Incremental<'p> {
         }
     }
 
+    /// Becomes what [`Self::new`] would make of another placement.
+    pub(crate) fn go_to(&mut self, placement: &DensePlacement) {
+        let problem = self.layout.problem;
+        for (edge, _) in problem.edges() {
+            let differs =
+                |service: &ServiceIx| placement.contains(edge, *service) != self.contains(edge, *service);
+            let services = problem.services().map(|(service, _)| service);
+            let flips: Vec<ServiceIx> = services.filter(differs).collect();
+            self.flip_all(edge, &flips);
+        }
+        self.resum();
+    }
+
     /// What [`Self::flip_all`] would lead to, at that edge. Nothing is changed.
     pub fn peek(&mut self, edge: EdgeIx, services: &[ServiceIx]) -> Peek {
         let at = edge.position().min(self.edges.len().saturating_sub(1));

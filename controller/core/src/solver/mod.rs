@@ -97,16 +97,15 @@ struct Solver<'p> {
 
 impl<'p> Solver<'p> {
     fn new(problem: &'p Problem, current: &DensePlacement, budget: Budget) -> Self {
-        let mut running = Incremental::new(problem, current);
-        let model_now = problem.edges().map(|(edge, _)| running.delay_us(edge)).collect();
-        let current = pinned(problem, current);
+        let mut now = Incremental::new(problem, current);
+        let model_now = problem.edges().map(|(edge, _)| now.delay_us(edge)).collect();
+        now.go_to(&DensePlacement::cloud_only(problem));
+        let void = problem.edges().map(|(edge, _)| now.delay_us(edge)).collect();
+        now.go_to(&pinned(problem, current));
         let edges = problem.edges().filter(|(_, edge)| edge.target.is_some());
         let edges: Vec<EdgeIx> = edges.map(|(edge, _)| edge).collect();
-        let search = Search::new(problem, &current, edges, budget.evaluations);
-        let mut void = Incremental::new(problem, &DensePlacement::cloud_only(problem));
-        let void = problem.edges().map(|(edge, _)| void.delay_us(edge)).collect();
         let mut this = Self {
-            search,
+            search: Search::new(now, edges, budget.evaluations),
             model_now,
             void,
             limits_us: Vec::new(),
@@ -209,8 +208,7 @@ impl<'p> Solver<'p> {
                 let mut sets = self.search.best.sets.clone();
                 self.search.go_to(&sets);
                 let left = self.search.budget.saturating_sub(self.search.spent);
-                let placement = self.search.now.placement();
-                let mut one = Search::new(self.search.problem, &placement, vec![*edge], left);
+                let mut one = Search::new(self.search.now.clone(), vec![*edge], left);
                 one.limit(self.search.limits_us.get(at).copied().into_iter().collect());
                 Tree::new(&mut one, self.search.budget / ONE_EDGE).run();
                 self.search.spent += one.spent;

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::Origin;
 use super::bits::Bits;
-use crate::model::{DensePlacement, EdgeIx, Incremental, Peek, Pin, Problem, ServiceIx};
+use crate::model::{EdgeIx, Incremental, Peek, Pin, Problem, ServiceIx};
 
 /// Costs and delays nearer than this part of them are one: rounding may order them either way.
 pub(super) const SAME: f64 = 1e-9;
@@ -81,16 +81,12 @@ pub(super) fn near(one: f64, other: f64) -> Ordering {
     reason = "the vectors have an entry for each edge of the search, and `at` is one of them"
 )]
 impl<'p> Search<'p> {
-    pub(super) fn new(
-        problem: &'p Problem,
-        current: &DensePlacement,
-        edges: Vec<EdgeIx>,
-        budget: u64,
-    ) -> Self {
-        let now = Incremental::new(problem, current);
+    /// From what stands in `now`.
+    pub(super) fn new(now: Incremental<'p>, edges: Vec<EdgeIx>, budget: u64) -> Self {
+        let problem = now.problem();
         let present: Vec<Bits> = edges
             .iter()
-            .map(|edge| Bits::of(problem.services_len(), |service| current.contains(*edge, service)))
+            .map(|edge| Bits::of(problem.services_len(), |service| now.contains(*edge, service)))
             .collect();
         let nothing = Candidate {
             sets: present.clone(),
