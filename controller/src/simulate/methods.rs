@@ -74,14 +74,9 @@ impl Method {
 
     /// The name in plots and in recorded files.
     pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::Solver => "GMA solver",
-            Self::Sbmp => "SBMP",
-            Self::Copamp => "COPAMP",
-            Self::Mfu => "MFU",
-            Self::Ia => "IA",
-            Self::Kahn => "Kahn",
-            Self::Ta => "TA",
+        match self.strategy() {
+            None => "GMA solver",
+            Some(strategy) => strategy.name(),
         }
     }
 

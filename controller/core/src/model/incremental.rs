@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::cost::of_site;
 use super::evaluate::{LONGEST_US, byte_us, evaluate};
-use super::ix::{AreaIx, EdgeIx, ServiceIx};
+use super::ix::{EdgeIx, ServiceIx};
 use super::layout::{EdgeRows, Layout};
 use super::linear;
 use super::placement::DensePlacement;
@@ -302,8 +302,6 @@ impl<'p> Incremental<'p> {
                         let members = members.to_vec();
                         let arriving = self.arrivals_on_cycle(at, &members);
                         for (member, arriving) in members.iter().zip(arriving) {
-                            let rank = self.layout.rank[member.position()];
-                            self.edges[at].dirty[rank / 64] &= !(1 << (rank % 64));
                             self.settle(edge, *member, arriving);
                         }
                         for member in &members {
@@ -497,17 +495,5 @@ impl State {
         over(self.sums.cpu, cpu.map(CpuCores::as_f64))
             + over(self.sums.memory, memory.map(Gigabytes::as_f64))
             + over(used_pods, pods.map(f64::from))
-    }
-}
-
-impl Incremental<'_> {
-    /// Replicas of a service in an area.
-    pub fn replicas(&self, service: ServiceIx, area: AreaIx) -> u32 {
-        let row = match area {
-            AreaIx::Cloud => Some(&self.cloud_replicas),
-            AreaIx::Edge(edge) => self.edges.get(edge.position()).map(|state| &state.replicas),
-        };
-        row.and_then(|row| row.get(service.position()).copied())
-            .unwrap_or_default()
     }
 }

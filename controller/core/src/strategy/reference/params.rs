@@ -119,7 +119,8 @@ impl Strategy {
         Self::Ta,
     ];
 
-    const fn name(self) -> &'static str {
+    /// Its name, as the reference writes it.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Sbmp => "SBMP",
             Self::Copamp => "COPAMP",
