@@ -76,6 +76,7 @@ mod tests {
                 replicas: 1,
                 cpu_seconds: Some(cpu_seconds),
                 memory_bytes: None,
+                autoscaler_wants: None,
             }],
             ..Cluster::default()
         }

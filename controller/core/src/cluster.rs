@@ -47,6 +47,9 @@ pub struct Instance {
     pub cpu_seconds: Option<f64>,
     /// Memory in use, bytes; none where it is not known.
     pub memory_bytes: Option<u64>,
+    /// Replicas that an autoscaler wants; none where none owns the count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaler_wants: Option<u32>,
 }
 
 /// What the platform says at one moment.
@@ -57,6 +60,38 @@ pub struct Cluster {
     pub instances: Vec<Instance>,
     /// The routing that is in force.
     pub routing: RoutingPlan,
+    /// Edges where nothing can run now, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unavailable: BTreeMap<AreaName, String>,
+    /// Services whose routing can't be written, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unroutable: BTreeMap<ServiceName, Unroutable>,
+}
+
+/// Why a service's routing can't be written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Unroutable {
+    /// Another manager owns what we would write.
+    RuleOwned {
+        /// Its name, and the fields.
+        by: String,
+    },
+    /// The rule that wins has a shape that we can't write.
+    RuleShape {
+        /// What is wrong, and what would fix it.
+        what: String,
+    },
+    /// No proxy has reported the locality of an endpoint.
+    LocalityUnproven {
+        /// Which.
+        locality: String,
+    },
+    /// An endpoint lies in no area.
+    EndpointOutsideAreas {
+        /// Its locality.
+        locality: String,
+    },
 }
 
 /// A proxy of the mesh, as the platform knows it.
@@ -67,6 +102,8 @@ pub struct Proxy {
     pub area: AreaName,
     /// What it serves.
     pub role: ProxyRole,
+    /// Whether its pod is Ready: then it is expected to report.
+    pub ready: bool,
 }
 
 /// What a proxy serves.

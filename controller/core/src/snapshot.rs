@@ -3,6 +3,7 @@
 //! Filled by `gma-telemetry` for a window that ends at `at`; read by the model and the decision machine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -135,6 +136,77 @@ pub struct ReceivedStats {
     pub response_bytes: u64,
 }
 
+/// Length of a [`DelaySlot`].
+pub const DELAY_SLOT: Duration = Duration::from_millis(500);
+
+/// Most slots of an edge: 5 minutes, the longest window that a decision may look at.
+pub const MAX_DELAY_SLOTS: usize = 600;
+
+/// User requests with a duration (ok and client errors) of one slot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DelaySlot {
+    /// Requests.
+    pub count: u64,
+    /// Exact sum of their durations, microseconds.
+    pub sum_us: u64,
+    /// Middle of each bucket of the histogram that is not empty, microseconds, and its requests; ascending.
+    pub buckets: Arc<[(u32, u32)]>,
+}
+
+/// How much of what should report does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Coverage {
+    /// Proxies that should be heard: those that are Ready for 30 s.
+    pub expected: u32,
+    /// Those of them that were heard in the window, or long enough ago only by their pace. Idle is heard.
+    pub heard: u32,
+    /// Those that were heard but have a blind worker: a VM that is silent while others of its proxy speak.
+    pub blind: u32,
+}
+
+impl Coverage {
+    /// Share of the expected proxies that were heard with all their workers, 0 … 1; 1 where none is expected.
+    pub fn share(self) -> f64 {
+        if self.expected == 0 {
+            return 1.0;
+        }
+        f64::from(self.heard.saturating_sub(self.blind)) / f64::from(self.expected)
+    }
+}
+
+/// Coverage of the sidecars of a service in an area.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceCoverage {
+    /// Which service.
+    pub service: ServiceName,
+    /// Where.
+    pub area: AreaName,
+    /// Of its sidecars.
+    pub coverage: Coverage,
+}
+
+/// Time that the network takes of a call: what the caller measured less what the callee did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkTime {
+    /// Area of the callers.
+    pub from: AreaName,
+    /// Which service they call,
+    pub callee: ServiceName,
+    /// and where it answers.
+    pub to: AreaName,
+    /// Estimate, microseconds.
+    pub mean_us: f64,
+    /// Lower end of its interval, microseconds.
+    pub low_us: f64,
+    /// Upper end of its interval, microseconds.
+    pub high_us: f64,
+    /// Calls that it stands on.
+    pub calls: u64,
+}
+
 /// What is known of one edge and its users.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -149,6 +221,12 @@ pub struct EdgeSnapshot {
     pub rtt: Measured<Duration>,
     /// Age of the newest report of the edge's gateway.
     pub report_age: Measured<Duration>,
+    /// Slots of [`DELAY_SLOT`], oldest first and without gaps, from the first that was heard (at most
+    /// [`MAX_DELAY_SLOTS`]) to the newest that is whole; a slot without requests is empty.
+    #[serde(skip)]
+    pub slots: Vec<DelaySlot>,
+    /// Of the edge's gateways.
+    pub coverage: Coverage,
 }
 
 /// Everything that was measured in the window that ends at `at`.
@@ -165,4 +243,8 @@ pub struct Snapshot {
     pub calls: Vec<CallStats>,
     /// Every service and area that was seen; ordered, each at most once.
     pub received: Vec<ReceivedStats>,
+    /// Every service and area with an expected sidecar; ordered, each at most once.
+    pub coverage: Vec<ServiceCoverage>,
+    /// Where callers and callee were both measured; ordered, each at most once.
+    pub network: Vec<NetworkTime>,
 }

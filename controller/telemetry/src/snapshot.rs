@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gma_core::ids::{AreaName, Timestamp};
 use gma_core::snapshot::{
-    CallStats, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
+    CallStats, Coverage, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
 };
 use gma_report::Outcome;
 use gma_report::histogram::{BUCKETS, highest_us, lowest_us};
@@ -145,6 +145,8 @@ pub(crate) fn of(
         edges,
         calls,
         received,
+        coverage: Vec::new(),
+        network: Vec::new(),
     }
 }
 
@@ -186,6 +188,8 @@ fn edge_snapshot(users: &Users, signals: &EdgeSignals, now: Timestamp, window: D
                 Measured::Stale { age: value }
             }
         }),
+        slots: Vec::new(),
+        coverage: Coverage::default(),
     }
 }
 

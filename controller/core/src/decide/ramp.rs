@@ -373,6 +373,8 @@ mod tests {
                 edges: BTreeMap::new(),
                 calls: vec![call.clone()],
                 received: Vec::new(),
+                coverage: Vec::new(),
+                network: Vec::new(),
             };
             whole(arrived(&counter.count(&snapshot, &edge, &edge, &services)))
         });

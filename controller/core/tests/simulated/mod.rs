@@ -167,6 +167,7 @@ impl App {
             replicas: 1,
             cpu_seconds: None,
             memory_bytes: None,
+            autoscaler_wants: None,
         };
         let cloud = (0..self.services.len()).map(|service| instance(service, "cloud"));
         let at_edges = edges.iter().flat_map(|(edge, world)| {
@@ -304,6 +305,8 @@ impl Run<'_> {
             edges,
             calls: calls.collect(),
             received: received.collect(),
+            coverage: Vec::new(),
+            network: Vec::new(),
         }
     }
 }
@@ -337,6 +340,8 @@ fn edge_snapshot(mut delays: Vec<f64>, rtt_us: f64) -> EdgeSnapshot {
         report_age: Measured::Present {
             value: Duration::ZERO,
         },
+        slots: Vec::new(),
+        coverage: Coverage::default(),
     }
 }
 

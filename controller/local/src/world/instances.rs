@@ -74,6 +74,7 @@ impl PodEntry {
         Proxy {
             area: self.area.clone(),
             role,
+            ready: !self.retired && self.running().is_some(),
         }
     }
 }
@@ -175,6 +176,7 @@ fn instance(area: &AreaName, service: &ServiceName, pods: &[&PodEntry]) -> Insta
         memory_bytes: used
             .as_ref()
             .map(|used| used.iter().map(|usage| usage.memory_bytes).sum()),
+        autoscaler_wants: None,
     }
 }
 

@@ -179,6 +179,7 @@ impl Core {
                 Proxy {
                     area: proxy.area.clone(),
                     role,
+                    ready: true,
                 },
             )
         });
@@ -201,6 +202,7 @@ impl Core {
             cluster: Cluster {
                 instances: self.pods.instances(),
                 routing: self.routing.clone(),
+                ..Cluster::default()
             },
             proxies: self.pods.proxies(SERVICE_PORT).chain(foreign).collect(),
             localities: localities.collect(),

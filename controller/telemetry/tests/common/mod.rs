@@ -30,6 +30,7 @@ pub fn mk_directory() -> Directory {
         role: ProxyRole::Sidecar {
             ports: BTreeMap::from([(8080, service.into())]),
         },
+        ready: true,
     };
     Directory {
         proxies: BTreeMap::from([
@@ -38,6 +39,7 @@ pub fn mk_directory() -> Directory {
                 Proxy {
                     area: "edge-1".into(),
                     role: ProxyRole::Gateway,
+                    ready: true,
                 },
             ),
             (FRONT.to_owned(), sidecar("cloud", "front")),

@@ -189,6 +189,8 @@ impl EdgeWorld {
                 value: Duration::from_secs_f64(self.rtt_ms / 1e3),
             },
             report_age,
+            slots: Vec::new(),
+            coverage: Coverage::default(),
         }
     }
 

@@ -219,6 +219,8 @@ impl World {
             edges,
             calls,
             received,
+            coverage: Vec::new(),
+            network: Vec::new(),
         };
         for (name, edge) in &self.edges {
             edge.measure(name, &mut snapshot);
@@ -236,10 +238,12 @@ impl World {
                 replicas: 1,
                 cpu_seconds: None,
                 memory_bytes: None,
+                autoscaler_wants: None,
             };
         Cluster {
             instances: self.instances.iter().map(instance).collect(),
             routing: self.routing.clone(),
+            ..Cluster::default()
         }
     }
 
