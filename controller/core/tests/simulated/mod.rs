@@ -9,7 +9,7 @@ use std::time::Duration;
 use gma_core::cluster::{Cluster, Instance, Phase};
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
 use gma_core::snapshot::{
-    CallStats, Caller, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
+    CallStats, Caller, Coverage, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
 };
 
 pub(crate) const REQUESTS: u32 = 4_000;

@@ -8,7 +8,7 @@ use crate::cluster::RoutingPlan;
 use crate::decide::routes;
 use crate::ids::{AreaName, ServiceName};
 use crate::snapshot::{
-    CallStats, Caller, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
+    CallStats, Caller, Coverage, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
 };
 
 pub(super) const TICK: Duration = Duration::from_millis(500);
