@@ -122,6 +122,7 @@ impl<P: Platform> ControlLoop<P> {
         };
         let (state, effects) = decide::step(std::mem::take(&mut self.state), event, now, &self.config);
         self.state = state;
+        self.shared.metrics.set_predictions(&self.state);
         for effect in &effects {
             self.perform(effect).await;
         }

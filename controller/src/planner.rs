@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gma_core::cluster::Cluster;
 use gma_core::decide::{Config, Direction, NoPlan, Objective, PlannedMove, Planner, Statistic};
 use gma_core::ids::{AreaName, ServiceName};
-use gma_core::measured::{Candidate, Settings, Tail, plan_for_statistic};
+use gma_core::measured::{Candidate, Learned, Settings, Tail, plan_for_statistic};
 use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, ServiceIx, Shares, Standby, evaluate};
 use gma_core::snapshot::{DelayStats, Measured, Snapshot};
 use gma_core::solver::{self, Plan, Reach};
@@ -27,6 +27,16 @@ impl MeasuredPlanner {
             settings,
             objectives: config.edges.clone(),
         }
+    }
+
+    /// What windows have taught; saved, and given back with [`Self::restore`].
+    pub fn learned(&self) -> &Learned {
+        &self.settings.learned
+    }
+
+    /// Goes on with what an earlier run learned. Its times count from the same start as the machine's.
+    pub fn restore(&mut self, learned: Learned) {
+        self.settings.learned = learned;
     }
 
     /// Learns from a window, and takes the CPU in use, cores by service.
