@@ -109,6 +109,25 @@ impl Spec {
     }
 }
 
+impl Spec {
+    /// Mean delay of a user request with everything in one area and no queue, about: parallel calls take as long as the
+    /// longest of their means.
+    pub fn local_us(&self) -> f64 {
+        let mut delays = vec![0.0; self.services.len()];
+        for (at, service) in self.services.iter().enumerate().rev() {
+            let call = |call: &CallSpec| call.per_request * delays.get(call.callee).copied().unwrap_or(0.0);
+            let groups = service.groups.iter();
+            let inside: f64 = groups
+                .map(|group| group.iter().map(call).fold(0.0, f64::max))
+                .sum();
+            if let Some(delay) = delays.get_mut(at) {
+                *delay = service.own_us + inside;
+            }
+        }
+        delays.first().copied().unwrap_or(0.0)
+    }
+}
+
 fn generated(count: usize, seed: u64) -> Result<Vec<Vec<CallSpec>>, RecipeError> {
     let spec = generate(&Recipe::sweep(count), seed)?;
     let mut calls = vec![Vec::new(); count];

@@ -84,7 +84,14 @@ impl Controller {
         };
         let (state, effects) = decide::step(std::mem::take(&mut self.state), event, now, config);
         self.state = state;
-        (Seen { now, snapshot, cluster }, effects)
+        (
+            Seen {
+                now,
+                snapshot,
+                cluster,
+            },
+            effects,
+        )
     }
 
     pub(super) fn failed(&mut self, effect: &Effect, world: &World, config: &Config) {
@@ -100,22 +107,32 @@ impl Controller {
 
 fn directory(world: &World) -> Directory {
     let services = &world.spec().services;
-    let proxies = world.proxies().iter().filter(|proxy| proxy.is_alive).map(|proxy| {
-        let name = proxy.service.and_then(|at| services.get(at)).map(|spec| spec.name.clone());
-        let role = name.map_or(ProxyRole::Gateway, |name| ProxyRole::Sidecar {
-            ports: BTreeMap::from([(CONTAINER_PORT, name)]),
+    let proxies = world
+        .proxies()
+        .iter()
+        .filter(|proxy| proxy.is_alive)
+        .map(|proxy| {
+            let name = proxy
+                .service
+                .and_then(|at| services.get(at))
+                .map(|spec| spec.name.clone());
+            let role = name.map_or(ProxyRole::Gateway, |name| ProxyRole::Sidecar {
+                ports: BTreeMap::from([(CONTAINER_PORT, name)]),
+            });
+            let of = Proxy {
+                area: world.area_name(proxy.area),
+                role,
+                ready: proxy.ready_since.is_some(),
+            };
+            (proxy.node.clone(), of)
         });
-        let of = Proxy {
-            area: world.area_name(proxy.area),
-            role,
-            ready: proxy.ready_since.is_some(),
-        };
-        (proxy.node.clone(), of)
-    });
     let areas = (0..=world.spec().edges.len()).map(|area| world.area_name(area));
     Directory {
         proxies: proxies.collect(),
         areas: areas.map(|area| (area.as_str().to_owned(), area)).collect(),
-        services: services.iter().map(|spec| spec.name.clone()).collect::<BTreeSet<_>>(),
+        services: services
+            .iter()
+            .map(|spec| spec.name.clone())
+            .collect::<BTreeSet<_>>(),
     }
 }

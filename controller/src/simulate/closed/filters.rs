@@ -41,8 +41,15 @@ pub struct Network {
 #[derive(Debug)]
 enum Sending {
     Idle,
-    Ready { at: Duration, failures: u32 },
-    Flying { since: Duration, token: u64, failures: u32 },
+    Ready {
+        at: Duration,
+        failures: u32,
+    },
+    Flying {
+        since: Duration,
+        token: u64,
+        failures: u32,
+    },
 }
 
 #[derive(Debug)]
@@ -73,7 +80,12 @@ struct Flight {
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    Report { filter: usize, body: Vec<u8>, back: Duration, is_answered: bool },
+    Report {
+        filter: usize,
+        body: Vec<u8>,
+        back: Duration,
+        is_answered: bool,
+    },
     /// None: the connection was refused.
     Answer { filter: usize, ack: Option<Vec<u8>> },
 }
@@ -109,7 +121,8 @@ impl Filters {
         let now = world.now();
         for (proxy, new) in world.proxies().iter().enumerate().skip(self.known) {
             for worker in 0..new.workers.len() {
-                self.filters.push(Some(Filter::new(proxy, worker, now, &mut self.draw)));
+                self.filters
+                    .push(Some(Filter::new(proxy, worker, now, &mut self.draw)));
             }
         }
         self.known = world.proxies().len();
@@ -117,7 +130,10 @@ impl Filters {
             let Some(mut filter) = self.filters.get_mut(number).and_then(Option::take) else {
                 continue;
             };
-            let alive = world.proxies().get(filter.proxy).is_some_and(|proxy| proxy.is_alive);
+            let alive = world
+                .proxies()
+                .get(filter.proxy)
+                .is_some_and(|proxy| proxy.is_alive);
             if alive {
                 self.tick_one(number, &mut filter, world);
                 if let Some(place) = self.filters.get_mut(number) {
@@ -145,7 +161,11 @@ impl Filters {
         let is_due = (has_news && filter.news <= now) || filter.heartbeat <= now;
         if matches!(filter.sending, Sending::Idle) && is_due {
             let services = &world.spec().services;
-            let host = |service: usize| services.get(service).map_or("", |spec| spec.name.as_str());
+            let host = |service: usize| {
+                services
+                    .get(service)
+                    .map_or(String::new(), |spec| spec.name.as_str().to_owned())
+            };
             filter.freeze(now, &proxy.node, &worker.tally, &host, &areas, &mut self.draw);
             let place = world.proxies_mut().get_mut(filter.proxy);
             if let Some(worker) = place.and_then(|proxy| proxy.workers.get_mut(filter.worker)) {
@@ -163,13 +183,19 @@ impl Filters {
         let now = world.now();
         self.tokens += 1;
         let token = self.tokens;
-        filter.sending = Sending::Flying { since: now, token, failures };
+        filter.sending = Sending::Flying {
+            since: now,
+            token,
+            failures,
+        };
         let area = world.proxies().get(filter.proxy).map_or(0, |proxy| proxy.area);
         let one_way = match area.checked_sub(1).map(|edge| world.rtt_us(edge)) {
             None => NEAR,
             // Nothing passes; the filter waits for its timeout.
             Some(None) => return,
-            Some(Some(rtt_us)) => NEAR + Duration::from_secs_f64(rtt_us / 2e6 * (1.0 + 0.1 * self.draw.unit())),
+            Some(Some(rtt_us)) => {
+                NEAR + Duration::from_secs_f64(rtt_us / 2e6 * (1.0 + 0.1 * self.draw.unit()))
+            }
         };
         if self.draw.chance(self.network.lost) {
             return;
@@ -187,15 +213,33 @@ impl Filters {
         let is_answered = !self.draw.chance(self.network.answers_lost);
         if self.draw.chance(self.network.doubled) {
             let later = at + Duration::from_secs_f64(self.draw.between(0.0, 2.0));
-            let kind = Kind::Report { filter: number, body: body.clone(), back: one_way, is_answered: false };
-            self.on_their_way.push(Reverse(Flight { at: later, token, kind }));
+            let kind = Kind::Report {
+                filter: number,
+                body: body.clone(),
+                back: one_way,
+                is_answered: false,
+            };
+            self.on_their_way.push(Reverse(Flight {
+                at: later,
+                token,
+                kind,
+            }));
         }
-        let kind = Kind::Report { filter: number, body, back: one_way, is_answered };
+        let kind = Kind::Report {
+            filter: number,
+            body,
+            back: one_way,
+            is_answered,
+        };
         self.on_their_way.push(Reverse(Flight { at, token, kind }));
     }
 
     /// Delivers what arrives until `now`, in order. `take` is the controller: none while it is away.
-    pub(super) fn deliver(&mut self, now: Duration, mut take: impl FnMut(&[u8], Duration) -> Option<Vec<u8>>) {
+    pub(super) fn deliver(
+        &mut self,
+        now: Duration,
+        mut take: impl FnMut(&[u8], Duration) -> Option<Vec<u8>>,
+    ) {
         while let Some(Reverse(next)) = self.on_their_way.peek() {
             if next.at > now {
                 return;
@@ -204,11 +248,20 @@ impl Filters {
                 return;
             };
             match kind {
-                Kind::Report { filter, body, back, is_answered } => {
+                Kind::Report {
+                    filter,
+                    body,
+                    back,
+                    is_answered,
+                } => {
                     let ack = take(&body, at);
                     if is_answered {
                         let kind = Kind::Answer { filter, ack };
-                        self.on_their_way.push(Reverse(Flight { at: at + back, token, kind }));
+                        self.on_their_way.push(Reverse(Flight {
+                            at: at + back,
+                            token,
+                            kind,
+                        }));
                     }
                 }
                 Kind::Answer { filter, ack } => {
@@ -255,7 +308,7 @@ impl Filter {
         now: Duration,
         node: &str,
         tally: &[(Key, Tally)],
-        host: &dyn Fn(usize) -> &'_ str,
+        host: &dyn Fn(usize) -> String,
         area: &dyn Fn(usize) -> String,
         draw: &mut Draw,
     ) {
@@ -265,8 +318,11 @@ impl Filter {
         }
         let key = |key: &Key| wire_key(*key, host, area);
         let series = tally.iter().map(|(of, tally)| {
-            let mut buckets: Vec<(usize, u32)> =
-                tally.durations.iter().map(|(us, n)| (bucket_of(u64::from(*us)), *n)).collect();
+            let mut buckets: Vec<(usize, u32)> = tally
+                .durations
+                .iter()
+                .map(|(us, n)| (bucket_of(u64::from(*us)), *n))
+                .collect();
             buckets.sort_unstable();
             let mut histogram = Vec::new();
             encode_buckets(buckets, &mut histogram);
@@ -310,11 +366,19 @@ impl Filter {
     fn fail(&mut self, now: Duration, failures: u32, at_least: Duration, draw: &mut Draw) {
         let wait = (FIRST_RETRY * (1 << failures.min(8))).min(LONGEST_RETRY);
         let wait = wait.mul_f64(draw.between(0.75, 1.0)).max(at_least);
-        self.sending = Sending::Ready { at: now + wait, failures: failures.saturating_add(1) };
+        self.sending = Sending::Ready {
+            at: now + wait,
+            failures: failures.saturating_add(1),
+        };
     }
 
     fn answered(&mut self, now: Duration, token: u64, ack: Option<&[u8]>, draw: &mut Draw) {
-        let Sending::Flying { since, token: flying, failures } = self.sending else {
+        let Sending::Flying {
+            since,
+            token: flying,
+            failures,
+        } = self.sending
+        else {
             return;
         };
         if token != flying {
@@ -325,7 +389,8 @@ impl Filter {
         };
         let next = (ack.next_ms > 0).then(|| Duration::from_millis(ack.next_ms.into()));
         let served = Duration::from_micros(ack.served_us.into());
-        self.round_trip_us = Some((now - since).saturating_sub(served).as_micros() as u32).filter(|us| *us > 0);
+        self.round_trip_us =
+            Some((now - since).saturating_sub(served).as_micros() as u32).filter(|us| *us > 0);
         match ack.verdict {
             Verdict::Stored | Verdict::Duplicate | Verdict::Refused(_) => {
                 self.sending = Sending::Idle;
@@ -338,7 +403,7 @@ impl Filter {
     }
 }
 
-fn wire_key(key: Key, host: &dyn Fn(usize) -> &'_ str, area: &dyn Fn(usize) -> String) -> v1::Key {
+fn wire_key(key: Key, host: &dyn Fn(usize) -> String, area: &dyn Fn(usize) -> String) -> v1::Key {
     let outcome = |ending| match ending {
         Ending::Ok => v1::Outcome::Ok,
         Ending::ServerError => v1::Outcome::ServerError,
@@ -351,11 +416,18 @@ fn wire_key(key: Key, host: &dyn Fn(usize) -> &'_ str, area: &dyn Fn(usize) -> S
             outcome: outcome(ending).into(),
             ..v1::Key::default()
         },
-        Key::Outbound { callee, area: at, ending } => v1::Key {
+        Key::Outbound {
+            callee,
+            area: at,
+            ending,
+        } => v1::Key {
             direction: v1::Direction::Outbound.into(),
-            service: host(callee).to_owned(),
+            service: host(callee),
             port: PORT,
-            destination: at.map(|at| v1::Locality { region: area(at), ..v1::Locality::default() }),
+            destination: at.map(|at| v1::Locality {
+                region: area(at),
+                ..v1::Locality::default()
+            }),
             outcome: outcome(ending).into(),
             ..v1::Key::default()
         },
