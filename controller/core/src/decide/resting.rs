@@ -51,10 +51,9 @@ impl Machine<'_> {
                 asked: None,
             },
         };
-        // A window that began before the change mixes two delays and two round trips: nothing is predicted from it.
-        let settled = reading.from >= alarm.since;
+        // A window with two delays is too wide to be certain: what is, has mostly begun after the change.
         let many = alarm.seen >= self.turn.config.consecutive;
-        if !settled || !many || self.turn.config.mode == Mode::Observe {
+        if !many || self.turn.config.mode == Mode::Observe {
             return Phase::Alarmed { alarm };
         }
         if alarm
