@@ -109,7 +109,7 @@ impl<P: Platform> ControlLoop<P> {
         let snapshot = {
             let mut telemetry = self.shared.telemetry();
             if self.directory.as_ref() != Some(&directory) {
-                telemetry.set_directory(&directory);
+                telemetry.set_directory(&directory, now);
                 self.directory = Some(directory);
             }
             telemetry.snapshot(now, WINDOW)

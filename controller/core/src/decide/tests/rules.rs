@@ -73,7 +73,7 @@ fn the_window_grows_until_its_interval_is_narrow() {
         panic!("{never:?}")
     };
     assert!(
-        (seen_rps - 200.0).abs() < 1e-9 && needed_rps > 400.0,
+        (seen_rps - 2.0).abs() < 1e-9 && (2.0..5.0).contains(&needed_rps),
         "{seen_rps}, {needed_rps}"
     );
 }
@@ -218,11 +218,11 @@ fn a_quantile_needs_requests_beyond_it() {
         sum_us: 40 * 90_000,
         buckets: (0..40).map(|at| (70_000 + 1_000 * at + from, 1)).collect(),
     };
-    edge.slots = (0..10).map(slot).collect();
+    edge.slots = (0..10).map(|at| slot(at * 37 % 100)).collect();
     let read = |snapshot: &Snapshot| read(&area(EDGE), snapshot, &objective, &config, Timestamp::default());
     assert_eq!(read(&snapshot), Err(HoldReason::NoInterval));
     let edge = snapshot.edges.get_mut(&area(EDGE)).unwrap();
-    edge.slots = (0..600).map(slot).collect();
+    edge.slots = (0..600).map(|at| slot(at * 37 % 100)).collect();
     edge.slots_end = Timestamp::from_start(Duration::from_secs(300));
     snapshot.at = edge.slots_end;
     let reading = read(&snapshot).unwrap();
