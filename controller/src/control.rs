@@ -25,7 +25,7 @@ use crate::usage::CpuUsage;
 /// Evaluated each 0.5 s, as often as gateways report.
 const PERIOD: Duration = Duration::from_millis(500);
 /// Window of the snapshot on which decisions stand.
-const WINDOW: Duration = Duration::from_secs(4);
+pub(crate) const WINDOW: Duration = Duration::from_secs(4);
 /// A platform that does not answer within this has failed the round.
 const PLATFORM_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -122,6 +122,7 @@ impl<P: Platform> ControlLoop<P> {
         };
         let (state, effects) = decide::step(std::mem::take(&mut self.state), event, now, &self.config);
         self.state = state;
+        self.shared.metrics.set_predictions(&self.state);
         for effect in &effects {
             self.perform(effect).await;
         }

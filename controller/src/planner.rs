@@ -13,7 +13,7 @@ use gma_core::decide::{
     Alternative, Ask, Config, NoPlan, Objective, PlannedMove, Planner, Searched, Statistic,
 };
 use gma_core::ids::{AreaName, ServiceName};
-use gma_core::measured::{Candidate, Settings, Tail, plan_for_statistic};
+use gma_core::measured::{Candidate, Learned, Settings, Tail, plan_for_statistic};
 use gma_core::model::{
     Crossings, DensePlacement, EdgeIx, Pin, Problem, ServiceIx, Shares, Spec, Standby, evaluate,
 };
@@ -37,6 +37,16 @@ impl MeasuredPlanner {
             settings,
             objectives: config.edges.clone(),
         }
+    }
+
+    /// What windows have taught; saved, and given back with [`Self::restore`].
+    pub fn learned(&self) -> &Learned {
+        &self.settings.learned
+    }
+
+    /// Goes on with what an earlier run learned. Its times count from the same start as the machine's.
+    pub fn restore(&mut self, learned: Learned) {
+        self.settings.learned = learned;
     }
 
     /// Learns from a window, and takes the CPU in use, cores by service.

@@ -36,11 +36,14 @@
 //! instance with less is the rest of an unfinished move: at rest it is taken back. And [`State`] can be saved: its
 //! times count from the controller's start, so whoever loads it lets its clock go on from [`State::at`].
 
+mod asking;
 mod config;
 mod evidence;
 mod machine;
+mod paths;
 mod phase;
 mod plan;
+mod prediction;
 mod progress;
 mod ramp;
 mod reason;
@@ -72,6 +75,7 @@ pub use phase::{Alarm, BackOff, Complaint, EdgeState, Failures, Phase};
 pub use plan::{
     After, Alternative, Ask, Decision, Direction, Outcome, PlannedMove, Planner, Searched, Times, Trigger,
 };
+pub use prediction::{Correction, PredictionErrors};
 pub use progress::Progress;
 pub use reason::{Cause, Covered, HoldReason, NoPlan};
 pub use status::{Account, Told, accounts};
@@ -306,6 +310,7 @@ impl Ledger {
             add,
             remove,
             planned: None,
+            correction: None,
             times: Times {
                 decided: now,
                 ..Times::default()

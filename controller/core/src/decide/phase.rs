@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Config;
 use super::evidence::Reading;
+use super::paths::Paths;
 use super::plan::{Decision, Direction};
+use super::prediction::PredictionErrors;
 use super::progress::Progress;
 use super::reason::{Cause, HoldReason};
 use crate::ids::{ServiceName, Timestamp};
@@ -149,6 +151,12 @@ pub struct EdgeState {
     pub(super) scaling_since: Option<Timestamp>,
     pub(super) silent_since: Option<Timestamp>,
     pub(super) last_crash: Option<Timestamp>,
+    /// What predictions were wrong by.
+    #[serde(default)]
+    pub prediction: BTreeMap<Direction, PredictionErrors>,
+    /// Both ways to what the move under verification moved.
+    #[serde(default)]
+    pub(super) paths: Option<Paths>,
 }
 
 // === impl Phase ===

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 
+use super::asking::{Answer, Question};
 use super::config::{Config, Objective};
 use super::machine::Machine;
 use super::phase::EdgeState;
 use super::plan::Planner;
 use super::progress::Turn;
 use super::reason::NoPlan;
-use super::resting::{Answer, Question};
+
 use super::scaling::Autoscalers;
 use super::{Effect, Ledger};
 use crate::cluster::{Cluster, RoutingPlan};
@@ -52,7 +53,10 @@ impl Round<'_> {
         // Where a smaller change has no answer, a larger one may: asked again for all, because the answers belong together.
         let mut wider = false;
         for (name, question) in &mut questions {
-            wider |= matches!(answers.get(name), Some(Err(_))) && question.widen();
+            let refused = matches!(answers.get(name), Some(Err(_)));
+            if let Some(larger) = question.wider().filter(|_| refused) {
+                (*question, wider) = (larger, true);
+            }
         }
         if wider {
             answers = self.ask(&questions, edges);

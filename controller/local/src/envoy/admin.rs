@@ -1,5 +1,6 @@
 //! Questions to an Envoy's admin interface.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use tokio::net::TcpStream;
 
 /// An answer of a local process is there at once or not at all.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest answer that is asked for is a filtered list of counters.
-const MAX_BODY: usize = 1 << 20;
+/// The longest answer that is asked for is the list of clusters: 200 clusters of 5 endpoints are 2 MB.
+const MAX_BODY: usize = 16 << 20;
 
 /// Requests and connections under way at a proxy's listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,28 @@ pub(crate) async fn active(address: SocketAddr) -> Option<Active> {
     let path = "/stats?filter=%5Ehttp%5C.(inbound|outbound)_.*downstream_(rq|cx)_active$";
     let (_, body) = get(address, path).await.ok()?;
     Some(sum_active(&body))
+}
+
+/// A cluster of calls that has no endpoint yet, if there is one, or why that is not known.
+pub(crate) async fn without_endpoint(address: SocketAddr) -> Option<String> {
+    match get(address, "/clusters").await {
+        Ok((_, body)) => first_without_endpoint(&body).map(str::to_owned),
+        Err(error) => Some(format!("(no answer from {address}: {error})")),
+    }
+}
+
+fn first_without_endpoint(clusters: &str) -> Option<&str> {
+    let (mut named, mut filled) = (BTreeSet::new(), BTreeSet::new());
+    for line in clusters.lines().filter(|line| line.starts_with("outbound|")) {
+        let mut parts = line.split("::");
+        if let (Some(cluster), Some(endpoint)) = (parts.next(), parts.next()) {
+            named.insert(cluster);
+            if endpoint.parse::<SocketAddr>().is_ok() {
+                filled.insert(cluster);
+            }
+        }
+    }
+    named.difference(&filled).next().copied()
 }
 
 fn sum_active(stats: &str) -> Active {
@@ -79,6 +102,15 @@ async fn get(address: SocketAddr, path: &str) -> std::io::Result<(StatusCode, St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_without_an_endpoint_is_named() {
+        let full = "outbound|8080||s0.shop::observability_name::outbound|8080||s0.shop\n\
+                    outbound|8080||s0.shop::127.9.8.7:4000::cx_active::0\ngma-controller::added_via_api::false\n";
+        assert_eq!(first_without_endpoint(full), None);
+        let lacking = format!("{full}outbound|8080||s1.shop::added_via_api::false\n");
+        assert_eq!(first_without_endpoint(&lacking), Some("outbound|8080||s1.shop"));
+    }
 
     #[test]
     fn requests_count_in_both_directions_and_connections_inbound_only() {

@@ -18,8 +18,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
+use crate::envoy::admin;
 use crate::process::SpawnerThread;
 use crate::protocol::{Answer, Request};
 use crate::topology::Topology;
@@ -31,6 +33,11 @@ type Ask = (Request, oneshot::Sender<Answer>);
 
 /// Longest time that a stop waits: each process gets 5 s to stop when asked, and is killed then.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// Longest time from ready pods to endpoints that are read, 20 Envoys on 2 cores included.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+/// How often an Envoy is asked for its endpoints.
+const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// Owns every process of a topology. Dropping it kills them; [`World::stop`] lets them end in order.
 #[derive(Debug)]
@@ -72,7 +79,7 @@ impl World {
         let core = core::Core::new(Arc::new(setup), spawner.spawner()).await?;
         let (settled, started) = oneshot::channel();
         tasks.spawn(core.run(asked, settled));
-        let mut world = Self {
+        let world = Self {
             tasks,
             requests,
             _spawner: spawner,
@@ -80,18 +87,20 @@ impl World {
             socket,
         };
         match started.await {
-            Ok(Ok(())) => Ok(world),
-            Ok(Err(reason)) => {
-                world.tasks.shutdown().await;
-                Err(WorldError::Start {
-                    reason,
-                    folder: world.folder.keep(),
-                })
-            }
-            Err(_) => Err(WorldError::Start {
-                reason: "its control task ended".to_owned(),
-                folder: world.folder.keep(),
-            }),
+            Ok(Ok(())) => match settle(&world.client()).await {
+                Ok(()) => Ok(world),
+                Err(reason) => Err(world.not_started(reason).await),
+            },
+            Ok(Err(reason)) => Err(world.not_started(reason).await),
+            Err(_) => Err(world.not_started("its control task ended".to_owned()).await),
+        }
+    }
+
+    async fn not_started(mut self, reason: String) -> WorldError {
+        self.tasks.shutdown().await;
+        WorldError::Start {
+            reason,
+            folder: self.folder.keep(),
         }
     }
 
@@ -129,6 +138,26 @@ impl World {
             tracing::warn!(limit = ?STOP_LIMIT, "processes are killed, because they did not stop in time");
         }
     }
+}
+
+/// Waits until each Envoy has read endpoints of all that it calls: a pod that is ready may not have seen those that
+/// became ready after it.
+async fn settle(client: &Client) -> Result<(), String> {
+    let start = Instant::now();
+    let state = client.state().await.map_err(|error| error.to_string())?;
+    for envoy in state.envoys {
+        while let Some(cluster) = admin::without_endpoint(envoy.admin).await {
+            if start.elapsed() >= SETTLE_LIMIT {
+                return Err(format!(
+                    "{} has no endpoint of {cluster} after {} s",
+                    envoy.node,
+                    SETTLE_LIMIT.as_secs()
+                ));
+            }
+            sleep(ASK_EVERY).await;
+        }
+    }
+    Ok(())
 }
 
 // === impl Folder ===
