@@ -29,24 +29,25 @@ pub struct MeasuredPlanner {
 }
 
 impl MeasuredPlanner {
-    /// A planner for the machine's areas that has learned nothing yet.
-    pub fn new(config: &Config) -> Self {
+    /// A planner for the machine's areas that knows what was learned earlier.
+    pub fn new(config: &Config, learned: Learned) -> Self {
         let mut settings = Settings::new(config.cloud.clone(), config.edges.keys().cloned());
         settings.standby = Standby::Distribute(config.standby.clamp(1, 49));
+        settings.learned = learned;
         Self {
             settings,
             objectives: config.edges.clone(),
         }
     }
 
-    /// What windows have taught; saved, and given back with [`Self::restore`].
-    pub fn learned(&self) -> &Learned {
+    /// What was learned so far.
+    pub const fn learned(&self) -> &Learned {
         &self.settings.learned
     }
 
-    /// Goes on with what an earlier run learned. Its times count from the same start as the machine's.
-    pub fn restore(&mut self, learned: Learned) {
-        self.settings.learned = learned;
+    /// What it counts with.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Learns from a window, and takes the CPU in use, cores by service.

@@ -189,6 +189,15 @@ pub fn step(mut state: State, event: Event<'_>, now: Timestamp, config: &Config)
 // === impl State ===
 
 impl State {
+    /// Says that nobody looked or acted from [`State::at`] on: the controller was away, or could not act. As with a silent
+    /// edge, the time until the next evaluation counts for no deadline of a plan under way.
+    pub fn interrupt(&mut self) {
+        let under_way = |edge: &&mut EdgeState| edge.phase.plan().is_some();
+        for edge in self.edges.values_mut().filter(under_way) {
+            edge.silent_since.get_or_insert(self.at);
+        }
+    }
+
     fn evaluate(
         mut self,
         snapshot: &Snapshot,
