@@ -141,7 +141,7 @@ fn late_windows_are_not_fresh() {
         1,
         1,
         GATEWAY,
-        vec![series(outbound("front", Outcome::Ok), &[9_000])],
+        vec![series(outbound("front", Outcome::Ok), &[9_000; 100])],
     );
     sent.age_ms = 20_000;
     sent.store(&mut telemetry, at(60_000));
@@ -154,21 +154,21 @@ fn late_windows_are_not_fresh() {
     );
     assert_eq!((edge.outcomes, edge.rate_rps), (OutcomeCounts::default(), 0.0));
     let whole = telemetry.snapshot(at(60_000), Duration::from_secs(25));
-    assert_eq!(whole.edges[&"edge-1".into()].outcomes.ok, 1);
+    assert_eq!(whole.edges[&"edge-1".into()].outcomes.ok, 100);
     // Older than what is kept: only in the totals.
     let mut sent = report(
         1,
         2,
         GATEWAY,
-        vec![series(outbound("front", Outcome::Ok), &[9_000])],
+        vec![series(outbound("front", Outcome::Ok), &[9_000; 100])],
     );
     sent.age_ms = 400_000;
     sent.store(&mut telemetry, at(60_000));
     let whole = telemetry.snapshot(at(60_000), Duration::from_secs(300));
-    assert_eq!(whole.edges[&"edge-1".into()].outcomes.ok, 1);
+    assert_eq!(whole.edges[&"edge-1".into()].outcomes.ok, 100);
     assert_eq!(
         (common::total(&telemetry), telemetry.counters().late_windows),
-        (2, 1)
+        (200, 1)
     );
 }
 

@@ -14,10 +14,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Objective};
-use super::reason::HoldReason;
-use crate::ids::{AreaName, Timestamp};
+use super::reason::{Covered, HoldReason};
+use crate::ids::Timestamp;
 use crate::interval::{Interval, LEAST_REQUESTS, LEAST_SLOTS, LONGEST_US, Window};
-use crate::snapshot::{Coverage, DELAY_SLOT, EdgeSnapshot, MAX_DELAY_SLOTS, Measured, Snapshot};
+use crate::snapshot::{DELAY_SLOT, EdgeSnapshot, MAX_DELAY_SLOTS, Measured, Snapshot};
 
 /// Every length up to this many slots is looked at: a step is to be seen as soon as may be. 8 s.
 const ALL_UP_TO: usize = 16;
@@ -68,20 +68,26 @@ pub struct Reading {
 /// # Errors
 /// The reason for which nothing is decided.
 pub(super) fn read(
-    name: &AreaName,
+    edge: Option<&EdgeSnapshot>,
     snapshot: &Snapshot,
     objective: &Objective,
     config: &Config,
     since: Timestamp,
 ) -> Result<Reading, HoldReason> {
-    let edge = snapshot.edges.get(name);
     if let Some(reason) = silence(edge) {
         return Err(reason);
     }
     let Some(edge) = edge else {
         return Err(HoldReason::NotHeardYet);
     };
-    covered(name, edge, snapshot, config)?;
+    let share = edge.coverage.share();
+    if share < config.gateway_coverage {
+        return Err(HoldReason::LowCoverage {
+            of: Covered::Gateways,
+            share,
+            needed: config.gateway_coverage,
+        });
+    }
     let outcomes = &edge.outcomes;
     let failed = outcomes.server_error.saturating_add(outcomes.no_response);
     let ended = outcomes
@@ -216,40 +222,6 @@ fn undecided(window: &Window<'_>, longest: Option<Interval>, narrow_us: f64) -> 
         return HoldReason::NoInterval;
     }
     HoldReason::TooFewRequests { seen_rps, needed_rps }
-}
-
-/// Whether enough of what should report does: the edge's gateways, and the sidecars there and in the cloud.
-fn covered(
-    name: &AreaName,
-    edge: &EdgeSnapshot,
-    snapshot: &Snapshot,
-    config: &Config,
-) -> Result<(), HoldReason> {
-    let there = snapshot
-        .coverage
-        .iter()
-        .filter(|row| row.area == *name || row.area == config.cloud);
-    let sidecars = there.fold(Coverage::default(), |sum, row| Coverage {
-        expected: sum.expected.saturating_add(row.coverage.expected),
-        heard: sum.heard.saturating_add(row.coverage.heard),
-        blind: sum.blind.saturating_add(row.coverage.blind),
-    });
-    let low = |coverage: Coverage, needed: f64, of: &str| {
-        (coverage.share() < needed).then(|| HoldReason::LowCoverage {
-            share: coverage.share(),
-            needed,
-            of: of.to_owned(),
-        })
-    };
-    let gateways = low(edge.coverage, config.gateway_coverage, "the edge's gateways");
-    let sidecars = || {
-        low(
-            sidecars,
-            config.sidecar_coverage,
-            "the sidecars at the edge and in the cloud",
-        )
-    };
-    gateways.or_else(sidecars).map_or(Ok(()), Err)
 }
 
 /// Why nothing at all is known of the edge now; then nothing is written for it.

@@ -1,13 +1,13 @@
 //! One rule each, on values made by hand.
 
 use super::users::delay_slot;
-use super::world::{CLOUD, EDGE, World, area};
+use super::world::{EDGE, World, area};
 use crate::decide::evidence::{Position, Reading, read};
-use crate::decide::{
-    Band, Config, Direction, HoldReason, NoPlan, Objective, PlannedMove, Statistic, accounts,
-};
+use crate::decide::reason::Covered;
+use crate::decide::{Band, Config, HoldReason, NoPlan, Objective, PlannedMove, Statistic, accounts};
 use crate::ids::Timestamp;
-use crate::snapshot::{Coverage, DelaySlot, Measured, ServiceCoverage, Snapshot};
+use crate::snapshot::{Coverage, DelaySlot, Measured, Snapshot};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 fn snapshot() -> (Snapshot, Config) {
@@ -20,7 +20,7 @@ fn reading(change: impl Fn(&mut Snapshot)) -> Result<Reading, HoldReason> {
     let (mut snapshot, config) = snapshot();
     change(&mut snapshot);
     read(
-        &area(EDGE),
+        snapshot.edges.get(&area(EDGE)),
         &snapshot,
         &Objective::default(),
         &config,
@@ -103,7 +103,13 @@ fn nothing_from_before_the_asked_time_is_read() {
     snapshot.at = edge.slots_end;
     let since = |ms| {
         let since = Timestamp::from_start(Duration::from_millis(ms));
-        read(&area(EDGE), &snapshot, &Objective::default(), &config, since)
+        read(
+            snapshot.edges.get(&area(EDGE)),
+            &snapshot,
+            &Objective::default(),
+            &config,
+            since,
+        )
     };
     assert_eq!(
         since(296_000).unwrap().from,
@@ -171,37 +177,25 @@ fn traffic_that_has_ended_is_no_delay() {
 }
 
 #[test]
-fn proxies_that_do_not_report_hold_the_edge() {
-    let coverage = |expected, heard, blind| Coverage {
-        expected,
-        heard,
-        blind,
-    };
-    let gateways = |coverage| {
+fn gateways_that_do_not_report_hold_the_edge() {
+    let position = |expected, heard, blind| {
+        let coverage = Coverage {
+            expected,
+            heard,
+            blind,
+        };
         reading(move |s| s.edges.get_mut(&area(EDGE)).unwrap().coverage = coverage).map(|r| r.position)
     };
-    let low = |share, needed, of: &str| {
+    let low = |share| {
         Err(HoldReason::LowCoverage {
+            of: Covered::Gateways,
             share,
-            needed,
-            of: of.to_owned(),
+            needed: 1.0,
         })
     };
-    assert!(gateways(coverage(2, 2, 0)).is_ok());
-    assert_eq!(gateways(coverage(2, 1, 0)), low(0.5, 1.0, "the edge's gateways"));
-    assert_eq!(gateways(coverage(4, 4, 1)), low(0.75, 1.0, "the edge's gateways"));
-    let sidecars = |at: &'static str, coverage| {
-        let row = ServiceCoverage {
-            service: "cart".into(),
-            area: at.into(),
-            coverage,
-        };
-        reading(move |s| s.coverage.push(row.clone())).map(|r| r.position)
-    };
-    assert!(sidecars(CLOUD, coverage(10, 9, 0)).is_ok());
-    let of = "the sidecars at the edge and in the cloud";
-    assert_eq!(sidecars(CLOUD, coverage(10, 9, 1)), low(0.8, 0.9, of));
-    assert!(sidecars("another-edge", coverage(10, 0, 0)).is_ok());
+    assert!(position(2, 2, 0).is_ok());
+    assert_eq!(position(2, 1, 0), low(0.5));
+    assert_eq!(position(4, 4, 1), low(0.75));
 }
 
 #[test]
@@ -219,7 +213,15 @@ fn a_quantile_needs_requests_beyond_it() {
         buckets: (0..40).map(|at| (70_000 + 1_000 * at + from, 1)).collect(),
     };
     edge.slots = (0..10).map(|at| slot(at * 37 % 100)).collect();
-    let read = |snapshot: &Snapshot| read(&area(EDGE), snapshot, &objective, &config, Timestamp::default());
+    let read = |snapshot: &Snapshot| {
+        read(
+            snapshot.edges.get(&area(EDGE)),
+            snapshot,
+            &objective,
+            &config,
+            Timestamp::default(),
+        )
+    };
     assert_eq!(read(&snapshot), Err(HoldReason::NoInterval));
     let edge = snapshot.edges.get_mut(&area(EDGE)).unwrap();
     edge.slots = (0..600).map(|at| slot(at * 37 % 100)).collect();
@@ -284,13 +286,11 @@ fn time_never_runs_backwards() {
     impl crate::decide::Planner for Nothing {
         fn plan(
             &self,
-            _: Direction,
-            _: &crate::ids::AreaName,
+            _: &[crate::decide::Ask],
             _: &Snapshot,
             _: &crate::cluster::Cluster,
-            _: f64,
-        ) -> Result<PlannedMove, NoPlan> {
-            Err(NoPlan::NoBetterPlacement)
+        ) -> BTreeMap<crate::ids::AreaName, Result<PlannedMove, NoPlan>> {
+            BTreeMap::new()
         }
     }
     let event = crate::decide::Event::Evaluate {
