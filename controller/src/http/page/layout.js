@@ -8,7 +8,7 @@ export const MOST_SERVICES = 24;
 
 const REST = "\u0000rest";
 
-export const BOX = { width: 104, height: 38, column: 186, row: 56, head: 30, side: 14 };
+export const BOX = { width: 104, height: 38, column: 224, row: 56, head: 30, side: 14 };
 
 /** Caller as [service or null for users, area]. */
 export function callerOf(call) {
