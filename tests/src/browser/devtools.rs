@@ -42,6 +42,8 @@ impl DevTools {
         for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
             self.call(domain, json!({})).await;
         }
+        // A bar takes width in one picture and none in another.
+        self.call("Emulation.setScrollbarsHidden", json!({"hidden": true})).await;
     }
 
     /// Calls a method and waits for its result.

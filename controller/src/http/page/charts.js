@@ -57,7 +57,7 @@ export function drawTimeline(chart, { history, band, moves, now, name }) {
   for (let us = 0; us <= top; us += tick) {
     shapes.push(line(`y${us}`, "grid", LEFT, y(us), width - RIGHT, y(us)), label(`yt${us}`, LEFT - 6, y(us) + 4, `${us / 1000} ms`, "end"));
   }
-  const ago = stepFor(length / 60, Math.min(5, width / 90)) * 60;
+  const ago = [10, 15, 30, 60, 120, 300].find((step) => step >= length / Math.min(6, width / 70)) ?? 300;
   for (let secs = 0; secs <= length; secs += ago) {
     shapes.push(label(`x${secs}`, x(now - secs), HEIGHT - 6, secs === 0 ? "now" : `−${span(secs)}`, secs === 0 ? "end" : "middle"));
   }
