@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod browser;
+pub mod chaos;
 pub mod envoy;
 pub mod local;
 pub mod wasm_host;
