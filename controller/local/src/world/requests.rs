@@ -1,21 +1,27 @@
 //! What clients ask of a world.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gma_core::cluster::{Cluster, RoutingPlan};
 use gma_core::ids::{AreaName, ServiceName};
 
 use super::core::Core;
-use super::pod::Order;
+use super::pod::{Order, write_fault};
 use super::routing;
 use crate::envoy::SERVICE_PORT;
-use crate::protocol::{Answer, Gateway, LinkState, Request, State};
+use crate::protocol::{Answer, CellFault, Gateway, Late, LinkState, Part, Request, State};
 use crate::topology::Bandwidth;
+use crate::wan::{Link, LinkSettings};
 use gma_core::cluster::{Proxy, ProxyRole};
 
 /// Longest added round trip; past it Envoy's own connect timeout of 10 s decides.
 const MAX_RTT: Duration = Duration::from_secs(10);
+/// Longest delay of reports: a filter tries again after half a minute, so that more is as good as a cut.
+const MAX_REPORT_DELAY: Duration = Duration::from_secs(60);
+/// Busier, and a cell would not read that it should stop being so.
+const MOST_BUSY: f64 = 0.99;
 
 // === impl Core ===
 
@@ -31,14 +37,19 @@ impl Core {
             Request::Shutdown => Ok(()),
             Request::Ensure { service, area } => self.ensure(&service, &area),
             Request::Remove { service, area } => self.remove(&service, &area),
-            Request::Kill { service, area } => self.kill(&service, &area),
+            Request::Kill { service, area, part } => self.kill(&service, &area, part),
+            Request::KillArea { area } => self.kill_area(area),
+            Request::StartArea { area } => self.start_area(&area),
+            Request::SetFault { service, area, fault } => self.set_fault(service, area, fault),
+            Request::SetReports { delay } => self.set_reports(delay),
             Request::Route(plan) => self.route(plan),
             Request::SetLink {
                 edge,
                 rtt,
                 bandwidth,
                 cut,
-            } => self.set_link(&edge, rtt, bandwidth, cut),
+                late,
+            } => self.set_link(&edge, rtt, bandwidth, cut, late),
         };
         self.orders += u64::from(is_order && taken.is_ok());
         taken.map_or_else(Answer::Error, |()| Answer::Done)
@@ -46,6 +57,11 @@ impl Core {
 
     fn ensure(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), String> {
         self.known(service, area)?;
+        if self.dark.contains(area) {
+            return Err(format!(
+                "nothing runs in `{area}`, which was killed; start it first"
+            ));
+        }
         for number in self.pods.of(service, area) {
             if self
                 .pods
@@ -90,7 +106,7 @@ impl Core {
         Ok(())
     }
 
-    fn kill(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), String> {
+    fn kill(&mut self, service: &ServiceName, area: &AreaName, part: Part) -> Result<(), String> {
         self.known(service, area)?;
         let pods = self.pods.of(service, area);
         let running: Vec<_> = pods
@@ -102,9 +118,75 @@ impl Core {
             return Err(format!("{service} does not run in `{area}`; ensure it first"));
         }
         for pod in running {
-            pod.orders.send_replace(Order::Kill);
+            pod.orders.send_replace(Order::Kill(part));
         }
         Ok(())
+    }
+
+    fn kill_area(&mut self, area: AreaName) -> Result<(), String> {
+        self.edge(&area)?;
+        for pod in self.pods.0.values().filter(|pod| pod.area == area) {
+            pod.orders.send_replace(Order::Kill(Part::Pod));
+        }
+        tracing::info!(%area, "killed");
+        self.dark.insert(area);
+        Ok(())
+    }
+
+    /// Pods come back under new names, as new processes on the same machine would.
+    fn start_area(&mut self, area: &AreaName) -> Result<(), String> {
+        self.edge(area)?;
+        if !self.dark.contains(area) {
+            return Ok(());
+        }
+        let of_area = || self.pods.0.iter().filter(|(_, pod)| pod.area == *area);
+        if of_area().any(|(_, pod)| pod.failure().is_none()) {
+            return Err(format!(
+                "processes of `{area}` still end; start it once its gateway has failed"
+            ));
+        }
+        let ended: Vec<u32> = of_area().map(|(number, _)| *number).collect();
+        self.dark.remove(area);
+        for number in ended {
+            if let Some(pod) = self.pods.0.remove(&number) {
+                self.start_pod(pod.service.as_ref(), area, Some(&pod.locality), pod.users);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_fault(&mut self, service: ServiceName, area: AreaName, fault: CellFault) -> Result<(), String> {
+        self.known(&service, &area)?;
+        if !(0.0..=MOST_BUSY).contains(&fault.busy) {
+            return Err(format!("busy is {}; give 0 to {MOST_BUSY}", fault.busy));
+        }
+        let folders = self.pods.0.values().filter(|pod| pod.is_of(&service, &area));
+        for folder in folders.map(|pod| &pod.folder) {
+            write_fault(folder, &fault)
+                .map_err(|error| format!("{} not written: {error}", folder.display()))?;
+        }
+        tracing::info!(%service, %area, ?fault, "fault");
+        self.faults.insert((service, area), fault);
+        Ok(())
+    }
+
+    fn set_reports(&self, delay: Duration) -> Result<(), String> {
+        if delay > MAX_REPORT_DELAY {
+            return Err(format!(
+                "a delay of {delay:?} is longer than {MAX_REPORT_DELAY:?}; cut the link instead"
+            ));
+        }
+        self.reports.set(LinkSettings {
+            delay_up: delay,
+            ..LinkSettings::default()
+        });
+        Ok(())
+    }
+
+    fn edge(&self, area: &AreaName) -> Result<&Arc<Link>, String> {
+        let edges: BTreeSet<AreaName> = self.links.keys().cloned().collect();
+        let link = self.links.get(area);
+        link.ok_or_else(|| format!("`{area}` is no edge; the edges are {}", routing::list(&edges)))
     }
 
     fn route(&mut self, plan: RoutingPlan) -> Result<(), String> {
@@ -127,12 +209,17 @@ impl Core {
         rtt: Option<Duration>,
         bandwidth: Option<Option<Bandwidth>>,
         cut: Option<bool>,
+        late: Option<Option<Late>>,
     ) -> Result<(), String> {
-        let edges: BTreeSet<AreaName> = self.links.keys().cloned().collect();
-        let link = self
-            .links
-            .get(edge)
-            .ok_or_else(|| format!("`{edge}` is no edge; the edges are {}", routing::list(&edges)))?;
+        let link = self.edge(edge)?;
+        if let Some(late) = late.flatten()
+            && (late.every == 0 || late.by > MAX_RTT)
+        {
+            return Err(format!(
+                "one chunk in {} late by {:?}; give one in 1 or more, and at most {MAX_RTT:?}",
+                late.every, late.by
+            ));
+        }
         if let Some(rtt) = rtt.filter(|rtt| *rtt > MAX_RTT) {
             return Err(format!(
                 "round trip time {rtt:?} is longer than {MAX_RTT:?}; cut the link instead"
@@ -142,6 +229,7 @@ impl Core {
         settings.rtt = rtt.unwrap_or(settings.rtt);
         settings.bandwidth = bandwidth.unwrap_or(settings.bandwidth);
         settings.cut = cut.unwrap_or(settings.cut);
+        settings.late = late.unwrap_or(settings.late);
         tracing::info!(%edge, ?settings, "link");
         link.set(settings);
         Ok(())
@@ -200,6 +288,7 @@ impl Core {
                 rtt: settings.rtt,
                 bandwidth: settings.bandwidth,
                 cut: settings.cut,
+                late: settings.late,
             };
             (edge.clone(), state)
         });
@@ -207,6 +296,7 @@ impl Core {
             cluster: Cluster {
                 instances: self.pods.instances(),
                 routing: self.routing.clone(),
+                unavailable: self.unavailable(),
                 ..Cluster::default()
             },
             proxies: self.pods.proxies(SERVICE_PORT).chain(foreign).collect(),
@@ -223,6 +313,17 @@ impl Core {
             links: links.collect(),
             orders: self.orders,
         }
+    }
+
+    /// Edges that were killed, from when the first of their pods is known to have failed.
+    fn unavailable(&self) -> BTreeMap<AreaName, String> {
+        let has_failed = |area: &AreaName| {
+            let mut pods = self.pods.0.values().filter(|pod| pod.area == *area);
+            pods.any(|pod| pod.failure().is_some())
+        };
+        let dark = self.dark.iter().filter(|area| has_failed(area));
+        dark.map(|area| (area.clone(), "nothing runs there".to_owned()))
+            .collect()
     }
 
     fn gateways(&self) -> BTreeMap<AreaName, Gateway> {
