@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gma_core::cluster::Cluster;
 use gma_core::decide::{Config, Direction, NoPlan, Objective, PlannedMove, Planner, Statistic};
 use gma_core::ids::{AreaName, ServiceName};
-use gma_core::measured::{Candidate, Settings, Tail, plan_for_statistic};
+use gma_core::measured::{Candidate, Learned, Settings, Tail, plan_for_statistic};
 use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, ServiceIx, Shares, Standby, evaluate};
 use gma_core::snapshot::{DelayStats, Measured, Snapshot};
 use gma_core::solver::{self, Plan, Reach};
@@ -19,14 +19,25 @@ pub struct MeasuredPlanner {
 }
 
 impl MeasuredPlanner {
-    /// A planner for the machine's areas that has learned nothing yet.
-    pub fn new(config: &Config) -> Self {
+    /// A planner for the machine's areas that knows what was learned earlier.
+    pub fn new(config: &Config, learned: Learned) -> Self {
         let mut settings = Settings::new(config.cloud.clone(), config.edges.keys().cloned());
         settings.standby = Standby::Distribute(config.standby.clamp(1, 49));
+        settings.learned = learned;
         Self {
             settings,
             objectives: config.edges.clone(),
         }
+    }
+
+    /// What was learned so far.
+    pub const fn learned(&self) -> &Learned {
+        &self.settings.learned
+    }
+
+    /// What it counts with.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Learns from a window, and takes the CPU in use, cores by service.

@@ -39,8 +39,10 @@
 mod config;
 mod evidence;
 mod machine;
+mod paths;
 mod phase;
 mod plan;
+mod prediction;
 mod progress;
 mod ramp;
 mod reason;
@@ -66,6 +68,7 @@ pub use config::{Band, Config, EmptyBand, Mode, Objective, Statistic};
 pub use evidence::{Position, Reading};
 pub use phase::{Alarm, EdgeState, Phase};
 pub use plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
+pub use prediction::{Correction, PredictionErrors};
 pub use progress::Progress;
 pub use reason::{Cause, HoldReason, NoPlan};
 pub use status::{Account, Told, accounts};
@@ -176,6 +179,15 @@ pub fn step(mut state: State, event: Event<'_>, now: Timestamp, config: &Config)
 // === impl State ===
 
 impl State {
+    /// Says that nobody looked or acted from [`State::at`] on: the controller was away, or could not act. As with a silent
+    /// edge, the time until the next evaluation counts for no deadline of a plan under way.
+    pub fn interrupt(&mut self) {
+        let under_way = |edge: &&mut EdgeState| edge.phase.plan().is_some();
+        for edge in self.edges.values_mut().filter(under_way) {
+            edge.silent_since.get_or_insert(self.at);
+        }
+    }
+
     fn evaluate(
         mut self,
         snapshot: &Snapshot,
@@ -280,6 +292,7 @@ impl Ledger {
             add,
             remove,
             planned: None,
+            correction: None,
             times: Times {
                 decided: now,
                 ..Times::default()

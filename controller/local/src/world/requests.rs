@@ -8,20 +8,39 @@ use gma_core::cluster::{Cluster, RoutingPlan};
 use gma_core::ids::{AreaName, ServiceName};
 
 use super::core::Core;
-use super::pod::{Order, write_fault};
+use super::pod::Order;
 use super::routing;
 use crate::envoy::SERVICE_PORT;
-use crate::protocol::{Answer, CellFault, Gateway, Late, LinkState, Part, Request, State};
+use crate::protocol::{Answer, Gateway, Late, LinkState, Request, State};
 use crate::topology::Bandwidth;
-use crate::wan::{Link, LinkSettings};
+use crate::wan::Link;
 use gma_core::cluster::{Proxy, ProxyRole};
 
 /// Longest added round trip; past it Envoy's own connect timeout of 10 s decides.
 const MAX_RTT: Duration = Duration::from_secs(10);
-/// Longest delay of reports: a filter tries again after half a minute, so that more is as good as a cut.
-const MAX_REPORT_DELAY: Duration = Duration::from_secs(60);
-/// Busier, and a cell would not read that it should stop being so.
-const MOST_BUSY: f64 = 0.99;
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is wrong, and will be.
+    Wrong(String),
+    /// It may work later.
+    Unable(String),
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn endpoints(service: &ServiceName, error: &std::io::Error) -> Self {
+        Self::Unable(format!("endpoints of {service} not written: {error}"))
+    }
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self::Wrong(why)
+    }
+}
 
 // === impl Core ===
 
@@ -52,15 +71,19 @@ impl Core {
             } => self.set_link(&edge, rtt, bandwidth, cut, late),
         };
         self.orders += u64::from(is_order && taken.is_ok());
-        taken.map_or_else(Answer::Error, |()| Answer::Done)
+        match taken {
+            Ok(()) => Answer::Done,
+            Err(Failure::Wrong(why)) => Answer::Error(why),
+            Err(Failure::Unable(why)) => Answer::Unable(why),
+        }
     }
 
-    fn ensure(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), String> {
+    fn ensure(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
         self.known(service, area)?;
         if self.dark.contains(area) {
-            return Err(format!(
+            return Err(Failure::Unable(format!(
                 "nothing runs in `{area}`, which was killed; start it first"
-            ));
+            )));
         }
         for number in self.pods.of(service, area) {
             if self
@@ -76,12 +99,10 @@ impl Core {
         Ok(())
     }
 
-    fn remove(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), String> {
+    fn remove(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
         self.known(service, area)?;
         if *area == self.setup.topology.areas.cloud.name {
-            return Err(format!(
-                "{service} stays in `{area}`: the cloud always runs every service"
-            ));
+            return Err(format!("{service} stays in `{area}`: the cloud always runs every service").into());
         }
         for number in self.pods.of(service, area) {
             let Some(pod) = self.pods.0.get_mut(&number) else {
@@ -94,7 +115,7 @@ impl Core {
         }
         // First no caller is told of it any more, then it drains.
         self.write_endpoints(service)
-            .map_err(|error| format!("endpoints of {service} not written: {error}"))?;
+            .map_err(|error| Failure::endpoints(service, &error))?;
         let retired = self
             .pods
             .0
@@ -106,90 +127,13 @@ impl Core {
         Ok(())
     }
 
-    fn kill(&mut self, service: &ServiceName, area: &AreaName, part: Part) -> Result<(), String> {
-        self.known(service, area)?;
-        let pods = self.pods.of(service, area);
-        let running: Vec<_> = pods
-            .iter()
-            .filter_map(|number| self.pods.0.get(number))
-            .filter(|pod| pod.running().is_some())
-            .collect();
-        if running.is_empty() {
-            return Err(format!("{service} does not run in `{area}`; ensure it first"));
-        }
-        for pod in running {
-            pod.orders.send_replace(Order::Kill(part));
-        }
-        Ok(())
-    }
-
-    fn kill_area(&mut self, area: AreaName) -> Result<(), String> {
-        self.edge(&area)?;
-        for pod in self.pods.0.values().filter(|pod| pod.area == area) {
-            pod.orders.send_replace(Order::Kill(Part::Pod));
-        }
-        tracing::info!(%area, "killed");
-        self.dark.insert(area);
-        Ok(())
-    }
-
-    /// Pods come back under new names, as new processes on the same machine would.
-    fn start_area(&mut self, area: &AreaName) -> Result<(), String> {
-        self.edge(area)?;
-        if !self.dark.contains(area) {
-            return Ok(());
-        }
-        let of_area = || self.pods.0.iter().filter(|(_, pod)| pod.area == *area);
-        if of_area().any(|(_, pod)| pod.failure().is_none()) {
-            return Err(format!(
-                "processes of `{area}` still end; start it once its gateway has failed"
-            ));
-        }
-        let ended: Vec<u32> = of_area().map(|(number, _)| *number).collect();
-        self.dark.remove(area);
-        for number in ended {
-            if let Some(pod) = self.pods.0.remove(&number) {
-                self.start_pod(pod.service.as_ref(), area, Some(&pod.locality), pod.users);
-            }
-        }
-        Ok(())
-    }
-
-    fn set_fault(&mut self, service: ServiceName, area: AreaName, fault: CellFault) -> Result<(), String> {
-        self.known(&service, &area)?;
-        if !(0.0..=MOST_BUSY).contains(&fault.busy) {
-            return Err(format!("busy is {}; give 0 to {MOST_BUSY}", fault.busy));
-        }
-        let folders = self.pods.0.values().filter(|pod| pod.is_of(&service, &area));
-        for folder in folders.map(|pod| &pod.folder) {
-            write_fault(folder, &fault)
-                .map_err(|error| format!("{} not written: {error}", folder.display()))?;
-        }
-        tracing::info!(%service, %area, ?fault, "fault");
-        self.faults.insert((service, area), fault);
-        Ok(())
-    }
-
-    fn set_reports(&self, delay: Duration) -> Result<(), String> {
-        if delay > MAX_REPORT_DELAY {
-            return Err(format!(
-                "a delay of {delay:?} is longer than {MAX_REPORT_DELAY:?}; cut the link instead"
-            ));
-        }
-        self.reports.set(LinkSettings {
-            delay_up: delay,
-            ..LinkSettings::default()
-        });
-        Ok(())
-    }
-
-    fn edge(&self, area: &AreaName) -> Result<&Arc<Link>, String> {
+    pub(super) fn edge(&self, area: &AreaName) -> Result<&Arc<Link>, String> {
         let edges: BTreeSet<AreaName> = self.links.keys().cloned().collect();
         let link = self.links.get(area);
         link.ok_or_else(|| format!("`{area}` is no edge; the edges are {}", routing::list(&edges)))
     }
 
-    fn route(&mut self, plan: RoutingPlan) -> Result<(), String> {
+    fn route(&mut self, plan: RoutingPlan) -> Result<(), Failure> {
         let services: Vec<ServiceName> = plan.0.keys().cloned().collect();
         let areas: BTreeSet<AreaName> = self.areas.keys().cloned().collect();
         let setup = &self.setup;
@@ -198,7 +142,7 @@ impl Core {
         })?;
         for service in services {
             self.write_endpoints(&service)
-                .map_err(|error| format!("endpoints of {service} not written: {error}"))?;
+                .map_err(|error| Failure::endpoints(&service, &error))?;
         }
         Ok(())
     }
@@ -210,20 +154,21 @@ impl Core {
         bandwidth: Option<Option<Bandwidth>>,
         cut: Option<bool>,
         late: Option<Option<Late>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         let link = self.edge(edge)?;
         if let Some(late) = late.flatten()
             && (late.every == 0 || late.by > MAX_RTT)
         {
+            let Late { every, by } = late;
             return Err(format!(
-                "one chunk in {} late by {:?}; give one in 1 or more, and at most {MAX_RTT:?}",
-                late.every, late.by
-            ));
+                "one chunk in {every} late by {by:?}; give one in 1 or more, and at most {MAX_RTT:?}"
+            )
+            .into());
         }
         if let Some(rtt) = rtt.filter(|rtt| *rtt > MAX_RTT) {
-            return Err(format!(
-                "round trip time {rtt:?} is longer than {MAX_RTT:?}; cut the link instead"
-            ));
+            return Err(
+                format!("round trip time {rtt:?} is longer than {MAX_RTT:?}; cut the link instead").into(),
+            );
         }
         let mut settings = link.settings();
         settings.rtt = rtt.unwrap_or(settings.rtt);
@@ -235,20 +180,18 @@ impl Core {
         Ok(())
     }
 
-    fn known(&self, service: &ServiceName, area: &AreaName) -> Result<(), String> {
+    pub(super) fn known(&self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
         if !self.setup.services.contains_key(service) {
             let known: Vec<&str> = self.setup.services.keys().map(ServiceName::as_str).collect();
             return Err(format!(
                 "`{service}` is no service of the application; they are {}",
                 known.join(", ")
-            ));
+            )
+            .into());
         }
         if !self.areas.contains_key(area) {
             let areas: BTreeSet<AreaName> = self.areas.keys().cloned().collect();
-            return Err(format!(
-                "`{area}` is no area; the areas are {}",
-                routing::list(&areas)
-            ));
+            return Err(format!("`{area}` is no area; the areas are {}", routing::list(&areas)).into());
         }
         Ok(())
     }
