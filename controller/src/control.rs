@@ -29,11 +29,12 @@ use crate::planner::MeasuredPlanner;
 use crate::platform::{EffectError, Observation, Platform};
 use crate::shared::{Round, Shared};
 use crate::usage::CpuUsage;
+use crate::view::{Recorder, Seen};
 
 /// Evaluated each 0.5 s, as often as gateways report.
 const PERIOD: Duration = Duration::from_millis(500);
 /// Window of the snapshot on which decisions stand.
-const WINDOW: Duration = Duration::from_secs(4);
+pub(crate) const WINDOW: Duration = Duration::from_secs(4);
 /// A platform that does not answer within this has failed the round.
 const PLATFORM_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -47,6 +48,7 @@ pub struct ControlLoop<P> {
     keeper: Keeper,
     usage: CpuUsage,
     planner: MeasuredPlanner,
+    recorder: Recorder,
     /// As the telemetry has it.
     directory: Option<Directory>,
     /// Text of the last failed round: a failure that lasts is logged once.
@@ -70,6 +72,7 @@ impl<P: Platform> ControlLoop<P> {
             state,
             keeper: Keeper::default(),
             usage: CpuUsage::default(),
+            recorder: Recorder::default(),
             directory: None,
             complaint: None,
             refused: BTreeSet::new(),
@@ -136,8 +139,8 @@ impl<P: Platform> ControlLoop<P> {
             self.perform_all(&effects, now).await;
             self.keep(now).await;
         }
-        self.publish(&snapshot, &cluster, now);
-        Ok(())
+        self.shared.metrics.set_predictions(&self.state);
+        self.publish(&snapshot, &cluster, now)
     }
 
     fn look(&mut self, cluster: &Cluster, directory: Directory, now: Timestamp) -> Snapshot {
@@ -209,17 +212,21 @@ impl<P: Platform> ControlLoop<P> {
         self.refused = refused;
     }
 
-    fn publish(&self, snapshot: &Snapshot, cluster: &Cluster, now: Timestamp) {
-        let view = json!({
-            "at": now,
-            "config": self.config,
-            "edges": decide::accounts(&self.state, now),
-            "cluster": cluster,
-            "snapshot": snapshot,
-            "cpuCores": self.usage.in_use(),
-            "unsaved": self.keeper.complaint(),
+    fn publish(&mut self, snapshot: &Snapshot, cluster: &Cluster, now: Timestamp) -> anyhow::Result<()> {
+        let cores = self.usage.in_use();
+        let view = self.recorder.view(&Seen {
+            now,
+            config: &self.config,
+            state: &self.state,
+            cluster,
+            snapshot,
+            cores: &cores,
+            settings: self.planner.settings(),
+            unsaved: self.keeper.complaint(),
         });
-        self.shared.publish(Round { at: now, view });
+        let round = Round::new(now, &view).context("the view of the round can't be written")?;
+        self.shared.publish(round);
+        Ok(())
     }
 }
 

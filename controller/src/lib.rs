@@ -29,3 +29,4 @@ pub mod shared;
 pub mod simulate;
 pub mod usage;
 pub mod verify;
+pub mod view;

@@ -1,8 +1,12 @@
 //! The controller's own metrics, and the measured histograms, as Prometheus text.
 
+use std::sync::atomic::AtomicU64;
+
+use gma_core::decide::{Direction, State};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
@@ -17,6 +21,21 @@ pub struct ControllerMetrics {
     pub saves: Family<ResultLabel, Counter>,
     /// Duration of a round.
     pub round_seconds: Histogram,
+    /// Measured less predicted delay of the last move that was measured, seconds.
+    pub prediction_error: Family<MoveLabel, Gauge<f64, AtomicU64>>,
+    /// Share of a predicted change by which the next prediction is corrected.
+    pub prediction_bias: Family<MoveLabel, Gauge<f64, AtomicU64>>,
+    /// Standard deviation of predictions' errors, share of the predicted change.
+    pub prediction_spread: Family<MoveLabel, Gauge<f64, AtomicU64>>,
+}
+
+/// Label set of moves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MoveLabel {
+    /// The edge.
+    pub edge: String,
+    /// `offload` or `unoffload`.
+    pub direction: &'static str,
 }
 
 /// Whether something worked.
@@ -63,6 +82,9 @@ impl Default for ControllerMetrics {
             saves: Family::default(),
             // 100 us .. 1.6 s: a round is expected well under its 0.5 s period.
             round_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
+            prediction_error: Family::default(),
+            prediction_bias: Family::default(),
+            prediction_spread: Family::default(),
         }
     }
 }
@@ -87,5 +109,42 @@ impl ControllerMetrics {
             Unit::Seconds,
             self.round_seconds.clone(),
         );
+        registry.register_with_unit(
+            "gma_prediction_error",
+            "Measured less predicted user delay of the last move that was measured",
+            Unit::Seconds,
+            self.prediction_error.clone(),
+        );
+        registry.register_with_unit(
+            "gma_prediction_bias",
+            "Correction of the next prediction, share of the predicted change",
+            Unit::Ratios,
+            self.prediction_bias.clone(),
+        );
+        registry.register_with_unit(
+            "gma_prediction_spread",
+            "Standard deviation of prediction errors, share of the predicted change",
+            Unit::Ratios,
+            self.prediction_spread.clone(),
+        );
+    }
+
+    /// What the machines have learned of their predictions.
+    pub fn set_predictions(&self, state: &State) {
+        for (edge, machine) in &state.edges {
+            for (direction, errors) in &machine.prediction {
+                let Some(last_us) = errors.last_us() else { continue };
+                let label = MoveLabel {
+                    edge: edge.to_string(),
+                    direction: match direction {
+                        Direction::Offload => "offload",
+                        Direction::Unoffload => "unoffload",
+                    },
+                };
+                self.prediction_error.get_or_create(&label).set(last_us / 1e6);
+                self.prediction_bias.get_or_create(&label).set(errors.bias());
+                self.prediction_spread.get_or_create(&label).set(errors.spread());
+            }
+        }
     }
 }

@@ -35,6 +35,11 @@ impl MeasuredPlanner {
         &self.settings.learned
     }
 
+    /// What it counts with.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Learns from a window, and takes the CPU in use, cores by service.
     pub fn observe(&mut self, snapshot: &Snapshot, cores: BTreeMap<ServiceName, f64>) {
         self.settings.cpu_cores = cores

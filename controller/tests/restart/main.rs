@@ -51,7 +51,10 @@ impl Running {
         };
         let mut config = Config::new("cloud".into(), [EDGE.into()]);
         config.mode = Mode::Enforce;
-        let shared = Arc::new(Shared::new(Telemetry::new(gma_telemetry::Config::default()), Timestamp::default()));
+        let shared = Arc::new(Shared::new(
+            Telemetry::new(gma_telemetry::Config::default()),
+            Timestamp::default(),
+        ));
         let control = ControlLoop::new(Arc::clone(&shared), platform, config, memory);
         self.controller = Some((shared, control));
     }
@@ -98,22 +101,35 @@ impl Running {
         self.mesh.lock().unwrap()
     }
 
-    /// What the controller says of the edge.
-    fn account(&self) -> Option<Value> {
+    /// What the controller says.
+    fn view(&self) -> Option<Value> {
         let (shared, _) = self.controller.as_ref()?;
-        Some(shared.round()?.view["edges"][EDGE].clone())
+        Some(serde_json::from_str(shared.round()?.view.get()).unwrap())
+    }
+
+    /// What it says of the edge.
+    fn account(&self) -> Option<Value> {
+        Some(self.view()?["edges"][EDGE].clone())
     }
 
     /// Whether the controller rests with `placed` services at the edge.
     fn rests_with(&self, placed: usize) -> bool {
-        let is_at_rest = self.account().is_some_and(|account| account["phase"] == "observing");
+        let is_at_rest = self
+            .account()
+            .is_some_and(|account| account["phase"] == "observing");
         let mesh = self.mesh();
-        let (at_edge, weight) = (mesh.is_placed(SERVICES[0]), SERVICES.map(|service| mesh.share(service)));
+        let (at_edge, weight) = (
+            mesh.is_placed(SERVICES[0]),
+            SERVICES.map(|service| mesh.share(service)),
+        );
         let count = SERVICES.iter().filter(|service| mesh.is_placed(service)).count();
-        let whole = SERVICES
-            .iter()
-            .zip(weight)
-            .all(|(service, weight)| if mesh.is_placed(service) { weight == 99 } else { weight == 0 });
+        let whole = SERVICES.iter().zip(weight).all(|(service, weight)| {
+            if mesh.is_placed(service) {
+                weight == 99
+            } else {
+                weight == 0
+            }
+        });
         is_at_rest && count == placed && whole && at_edge == (placed > 0)
     }
 
@@ -184,11 +200,16 @@ async fn a_plan_under_way_is_gone_on_with_and_not_begun_anew() {
     let before = running.saved();
     running.controller = None;
     running.away = 0;
-    running.until_rests_with(SERVICES.len(), "killed while weights rose").await;
+    running
+        .until_rests_with(SERVICES.len(), "killed while weights rose")
+        .await;
     let after = running.saved();
     let decisions = &after.edges[&EDGE.into()].decisions;
     assert_eq!(decisions.len(), 1, "{decisions:#?}");
-    assert_eq!(decisions[0].id, before.edges[&EDGE.into()].phase.plan().unwrap().id);
+    assert_eq!(
+        decisions[0].id,
+        before.edges[&EDGE.into()].phase.plan().unwrap().id
+    );
     assert_eq!(decisions[0].outcome, Outcome::Kept);
     assert_eq!(running.mesh().failed, 0);
 }
@@ -210,8 +231,8 @@ async fn what_cannot_be_saved_is_not_done_and_its_time_does_not_count() {
     running.ticks(200).await;
     assert_eq!(running.mesh().effects.len(), effects);
     assert_eq!(running.mesh().routing, routing);
-    let view = running.controller.as_ref().unwrap().0.round().unwrap();
-    assert!(view.view["unsaved"].as_str().unwrap().contains("no space left"), "{}", view.view["unsaved"]);
+    let unsaved = running.view().unwrap()["unsaved"].clone();
+    assert!(unsaved.as_str().unwrap().contains("no space left"), "{unsaved}");
 
     running.mesh().disk_is_full = false;
     running.until_rests_with(SERVICES.len(), "a full disk").await;
@@ -244,5 +265,8 @@ async fn a_refusal_for_ever_ends_the_move_and_a_failure_is_tried_again() {
     running.ticks(4).await;
     let decisions = running.account().unwrap()["decisions"].clone();
     let sentence = decisions[0]["sentence"].as_str().unwrap();
-    assert!(sentence.contains("went back") && sentence.contains("no such area"), "{decisions}");
+    assert!(
+        sentence.contains("went back") && sentence.contains("no such area"),
+        "{decisions}"
+    );
 }

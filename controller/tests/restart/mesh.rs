@@ -10,8 +10,8 @@ use gma_core::cluster::{Cluster, Instance, Phase, Proxy, ProxyRole, RoutingPlan}
 use gma_core::decide::Effect;
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
 use gma_core::snapshot::DELAY_SLOT;
-use gma_report::histogram::{bucket_of, encode_buckets};
-use gma_report::{EnvelopeHead, encode_envelope, v1};
+use gma_telemetry::report::histogram::{bucket_of, encode_buckets};
+use gma_telemetry::report::{EnvelopeHead, encode_envelope, v1};
 use gma_telemetry::{Directory, Event, Telemetry};
 use prost::Message as _;
 
@@ -111,7 +111,9 @@ impl Mesh {
     pub(crate) fn share(&self, service: &str) -> u32 {
         let rule = self.routing.0.get(&service.into());
         let row = rule.and_then(|callers| callers.get(&EDGE.into()));
-        row.and_then(|weights| weights.get(&EDGE.into())).copied().unwrap_or(0)
+        row.and_then(|weights| weights.get(&EDGE.into()))
+            .copied()
+            .unwrap_or(0)
     }
 
     pub(crate) fn is_placed(&self, service: &str) -> bool {
@@ -144,7 +146,11 @@ impl Mesh {
                 }
             }
             *self.arrived.entry(key).or_default() += part;
-            let away = if area == *from { 0.0 } else { self.rtt_ms as f64 * 1e3 };
+            let away = if area == *from {
+                0.0
+            } else {
+                self.rtt_ms as f64 * 1e3
+            };
             let seen = inside + away;
             let outbound = v1::Key {
                 direction: v1::Direction::Outbound.into(),
@@ -163,8 +169,14 @@ impl Mesh {
                 outcome: v1::Outcome::Ok.into(),
                 ..v1::Key::default()
             };
-            self.series.entry(caller.unwrap_or(0)).or_default().push(series(outbound, part, seen));
-            self.series.entry(number).or_default().push(series(inbound, part, inside));
+            self.series
+                .entry(caller.unwrap_or(0))
+                .or_default()
+                .push(series(outbound, part, seen));
+            self.series
+                .entry(number)
+                .or_default()
+                .push(series(inbound, part, inside));
             sum += seen * part as f64;
         }
         sum / count.max(1) as f64
@@ -173,7 +185,11 @@ impl Mesh {
     /// By the weights in force, each area its exact share in the long run.
     fn split(&mut self, to: &ServiceName, from: &AreaName, count: u64) -> Vec<(AreaName, u64)> {
         let row = self.routing.0.get(to).and_then(|callers| callers.get(from));
-        let mut weights: Vec<_> = row.into_iter().flatten().map(|(area, weight)| (area.clone(), *weight)).collect();
+        let mut weights: Vec<_> = row
+            .into_iter()
+            .flatten()
+            .map(|(area, weight)| (area.clone(), *weight))
+            .collect();
         if weights.is_empty() {
             weights.push((CLOUD.into(), 100));
         }
@@ -181,9 +197,16 @@ impl Mesh {
         let last = weights.len() - 1;
         let mut parts = Vec::new();
         for (at, (area, weight)) in weights.into_iter().enumerate() {
-            let carried = self.carried.entry((to.clone(), from.clone(), area.clone())).or_default();
+            let carried = self
+                .carried
+                .entry((to.clone(), from.clone(), area.clone()))
+                .or_default();
             *carried += count * u64::from(weight);
-            let part = if at == last { left } else { (*carried / 100).min(left) };
+            let part = if at == last {
+                left
+            } else {
+                (*carried / 100).min(left)
+            };
             *carried = carried.saturating_sub(100 * part);
             left -= part;
             if part > 0 {
@@ -196,7 +219,10 @@ impl Mesh {
     /// What every proxy says of the last tick.
     pub(crate) fn report(&mut self, telemetry: &mut Telemetry) {
         self.seq += 1;
-        let sidecars = self.instances.iter().filter(|((service, area), _)| self.is_ready(service, area));
+        let sidecars = self
+            .instances
+            .iter()
+            .filter(|((service, area), _)| self.is_ready(service, area));
         let nodes = sidecars.map(|((service, area), (_, number))| (*number, node(service, area, *number)));
         for (number, node) in nodes.chain([(0, GATEWAY.to_owned())]) {
             let window = v1::Window {
@@ -217,7 +243,10 @@ impl Mesh {
             let body = encode_envelope(&head, &window.encode_to_vec());
             let event = telemetry.ingest(&body, self.now, self.now).event;
             // The controller has not seen a new instance yet.
-            assert!(matches!(event, Event::Stored { .. } | Event::Busy(_)), "{event:?}");
+            assert!(
+                matches!(event, Event::Stored { .. } | Event::Busy(_)),
+                "{event:?}"
+            );
         }
     }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::config::{Mode, Objective};
 use super::evidence::{self, Reading};
+use super::paths::{Compared, Paths};
 use super::phase::{EdgeState, Phase};
 use super::plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
+use super::prediction::Correction;
 use super::progress::{Advance, Pace, Progress, Turn};
 use super::reason::{Cause, HoldReason};
 use super::{Effect, Ledger, routes, verify};
@@ -202,13 +204,13 @@ impl Machine<'_> {
         trigger: Trigger,
         add: BTreeSet<ServiceName>,
         remove: BTreeSet<ServiceName>,
-        planned: Option<PlannedMove>,
+        planned: Option<(PlannedMove, Correction)>,
         alarm: Option<Timestamp>,
     ) -> Box<Decision> {
         let mut plan = self
             .ledger
             .decision(self.turn.edge, self.turn.now, trigger, add, remove);
-        plan.planned = planned;
+        (plan.planned, plan.correction) = planned.unzip();
         plan.times.alarm = alarm;
         let plan = Box::new(plan);
         // Complaints are about the plan under way.
@@ -255,6 +257,7 @@ impl Machine<'_> {
         read: Result<Reading, HoldReason>,
     ) -> Phase {
         let now = self.turn.now;
+        let paths = self.both_ways(&plan, since);
         if now.since(since) < self.turn.config.verify_least {
             return Phase::Verifying { plan, since, until };
         }
@@ -266,9 +269,10 @@ impl Machine<'_> {
                 Err(HoldReason::NoInterval)
             }
         });
-        let verdict = verify::judge(&plan, &read, now >= until);
+        let verdict = verify::judge(&plan, &read, paths, now >= until);
         if verdict != verify::Verdict::Wait {
             plan.times.verified = Some(now);
+            self.learn(&plan, read.as_ref().ok());
             plan.after = read
                 .ok()
                 .zip(plan.planned.as_ref())
@@ -290,6 +294,32 @@ impl Machine<'_> {
             verify::Verdict::Unknown => self.finish(plan, Outcome::Unverified),
         }
         self.cool_down()
+    }
+
+    /// Compares both ways to what an offload moved, since its last weights are in force.
+    fn both_ways(&mut self, plan: &Decision, since: Timestamp) -> Compared {
+        if plan.direction() != Some(Direction::Offload) || !plan.remove.is_empty() {
+            return Compared::Unknown;
+        }
+        let Turn {
+            edge,
+            snapshot,
+            config,
+            ..
+        } = &self.turn;
+        let paths = self.edge.paths.take().filter(|paths| paths.since == since);
+        let mut paths = paths.unwrap_or_else(|| Paths::new(since));
+        paths.count(snapshot, edge, &config.cloud, &plan.add);
+        self.edge.paths.insert(paths).compare()
+    }
+
+    /// The error of a prediction, whatever became of the move.
+    fn learn(&mut self, plan: &Decision, after: Option<&Reading>) {
+        self.edge.paths = None;
+        if let (Some(direction), Some(after)) = (plan.direction(), after) {
+            let errors = self.edge.prediction.entry(direction).or_default();
+            errors.record(plan, after.value_us);
+        }
     }
 
     /// In reverse: what was removed comes back, then what was added goes.

@@ -39,8 +39,10 @@
 mod config;
 mod evidence;
 mod machine;
+mod paths;
 mod phase;
 mod plan;
+mod prediction;
 mod progress;
 mod ramp;
 mod reason;
@@ -66,6 +68,7 @@ pub use config::{Band, Config, EmptyBand, Mode, Objective, Statistic};
 pub use evidence::{Position, Reading};
 pub use phase::{Alarm, EdgeState, Phase};
 pub use plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
+pub use prediction::{Correction, PredictionErrors};
 pub use progress::Progress;
 pub use reason::{Cause, HoldReason, NoPlan};
 pub use status::{Account, Told, accounts};
@@ -289,6 +292,7 @@ impl Ledger {
             add,
             remove,
             planned: None,
+            correction: None,
             times: Times {
                 decided: now,
                 ..Times::default()

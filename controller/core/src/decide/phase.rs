@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Reading;
+use super::paths::Paths;
 use super::plan::{Decision, Direction};
+use super::prediction::PredictionErrors;
 use super::progress::Progress;
 use super::reason::{Cause, HoldReason};
 use crate::ids::Timestamp;
@@ -108,6 +110,12 @@ pub struct EdgeState {
     pub(super) failures: BTreeMap<Direction, Failures>,
     pub(super) silent_since: Option<Timestamp>,
     pub(super) last_crash: Option<Timestamp>,
+    /// What predictions were wrong by.
+    #[serde(default)]
+    pub prediction: BTreeMap<Direction, PredictionErrors>,
+    /// Both ways to what the move under verification moved.
+    #[serde(default)]
+    pub(super) paths: Option<Paths>,
 }
 
 // === impl Phase ===

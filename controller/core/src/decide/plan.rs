@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Statistic;
 use super::evidence::Reading;
+use super::prediction::Correction;
 use super::reason::{Cause, NoPlan, ms, names};
 use crate::cluster::Cluster;
 use crate::ids::{AreaName, ServiceName, Timestamp};
@@ -151,6 +152,9 @@ pub struct Decision {
     pub remove: BTreeSet<ServiceName>,
     /// The planner's whole answer; none where nothing was planned.
     pub planned: Option<PlannedMove>,
+    /// What earlier moves taught of the prediction's error; it is in `planned` already.
+    #[serde(default)]
+    pub correction: Option<Correction>,
     /// When.
     pub times: Times,
     /// How it ended.

@@ -173,6 +173,13 @@ pub enum Cause {
         /// Share, 0 … 1.
         share: f64,
     },
+    /// Calls to the edge take longer than those of the same callers and seconds to the cloud.
+    PathSlower {
+        /// Mean to the edge, microseconds.
+        edge_us: f64,
+        /// Mean to the cloud, microseconds.
+        cloud_us: f64,
+    },
     /// The delay after the move is on the wrong side.
     DelayWorse {
         /// Before, microseconds.
@@ -211,6 +218,12 @@ impl fmt::Display for Cause {
                 share_elsewhere * 100.0
             ),
             Self::ErrorsAfter { share } => write!(f, "{:.1} % of the requests fail after it", share * 100.0),
+            Self::PathSlower { edge_us, cloud_us } => write!(
+                f,
+                "calls to the edge take {}, to the cloud {}",
+                ms(*edge_us),
+                ms(*cloud_us)
+            ),
             Self::DelayWorse { before_us, after_us } => {
                 write!(
                     f,

@@ -5,6 +5,7 @@ use super::evidence::{Position, Reading};
 use super::machine::Machine;
 use super::phase::{Alarm, Phase};
 use super::plan::{Direction, Outcome, PlannedMove, Trigger};
+use super::prediction::Correction;
 use super::progress::{Pace, Progress, Turn};
 use super::reason::{HoldReason, NoPlan};
 use super::routes;
@@ -100,7 +101,7 @@ impl Machine<'_> {
         }
         let band = self.objective.band;
         let (target_us, planned) = self.ask(alarm.direction, reading.value_us);
-        let planned = planned.map_err(|why| HoldReason::NoPlan { why })?;
+        let (planned, correction) = planned.map_err(|why| HoldReason::NoPlan { why })?;
         for service in planned.add.iter().chain(&planned.remove) {
             if let Some(edge) = self.busy.get(service) {
                 return Err(HoldReason::ServiceBusy {
@@ -118,7 +119,7 @@ impl Machine<'_> {
             target_us,
         };
         if config.mode != Mode::Enforce {
-            self.recommend(trigger, alarm.since, planned);
+            self.recommend(trigger, alarm.since, planned, correction);
             return Err(HoldReason::Recommending);
         }
         self.ledger.moves.push_back(now);
@@ -127,7 +128,7 @@ impl Machine<'_> {
             trigger,
             add.clone(),
             remove.clone(),
-            Some(planned),
+            Some((planned, correction)),
             Some(alarm.since),
         );
         Ok(self.act(plan, Progress::new(add, remove, Pace::Ramp, now)))
@@ -135,7 +136,7 @@ impl Machine<'_> {
 
     /// One move changes the delay by a bounded share of the larger one: where the band is further away it takes
     /// several. If no placement lies so near, an unoffload may go up to the target, which is in the band.
-    fn ask(&self, direction: Direction, value_us: f64) -> (f64, Result<PlannedMove, NoPlan>) {
+    fn ask(&self, direction: Direction, value_us: f64) -> (f64, Result<(PlannedMove, Correction), NoPlan>) {
         let Turn {
             edge,
             snapshot,
@@ -145,9 +146,12 @@ impl Machine<'_> {
         } = self.turn;
         let (least, most) = (1.0 - config.most_change, self.objective.band.offload_above_us());
         let target_us = self.objective.band.target_us();
-        let ask = |target_us| {
-            let planned = self.planner.plan(direction, edge, snapshot, cluster, target_us);
-            planned.and_then(|planned| self.check(planned, direction, most))
+        let errors = self.edge.prediction.get(&direction).copied().unwrap_or_default();
+        let ask = |target_us: f64| {
+            // The planner doesn't know its bias, so it is asked for what will come to the target.
+            let asked_us = target_us - errors.correction(value_us, target_us).bias_us;
+            let planned = self.planner.plan(direction, edge, snapshot, cluster, asked_us);
+            planned.and_then(|planned| self.check(errors.correct(planned), direction, most))
         };
         match direction {
             Direction::Offload => {
@@ -167,10 +171,10 @@ impl Machine<'_> {
     /// What the machine relies on, whoever planned.
     fn check(
         &self,
-        planned: PlannedMove,
+        (planned, correction): (PlannedMove, Correction),
         direction: Direction,
         offload_above_us: f64,
-    ) -> Result<PlannedMove, NoPlan> {
+    ) -> Result<(PlannedMove, Correction), NoPlan> {
         let refuse = |what: &str| {
             Err(NoPlan::Unsuitable {
                 what: what.to_owned(),
@@ -204,12 +208,21 @@ impl Machine<'_> {
             Direction::Unoffload if planned.predicted_us > offload_above_us => {
                 refuse("it would leave the delay above the band")
             }
-            Direction::Offload | Direction::Unoffload => Ok(planned),
+            Direction::Unoffload if planned.predicted_us + correction.margin_us() > offload_above_us => {
+                refuse("with the error of its prediction it may leave the delay above the band")
+            }
+            Direction::Offload | Direction::Unoffload => Ok((planned, correction)),
         }
     }
 
     /// Says it once for each alarm and answer.
-    fn recommend(&mut self, trigger: Trigger, alarm: Timestamp, planned: PlannedMove) {
+    fn recommend(
+        &mut self,
+        trigger: Trigger,
+        alarm: Timestamp,
+        planned: PlannedMove,
+        correction: Correction,
+    ) {
         let said = self.edge.decisions.back().is_some_and(|last| {
             last.outcome == Outcome::Recommended
                 && last.times.alarm == Some(alarm)
@@ -221,7 +234,7 @@ impl Machine<'_> {
             let mut plan = self
                 .ledger
                 .decision(self.turn.edge, self.turn.now, trigger, add, remove);
-            plan.planned = Some(planned);
+            (plan.planned, plan.correction) = (Some(planned), Some(correction));
             plan.times.alarm = Some(alarm);
             self.finish(Box::new(plan), Outcome::Recommended);
         }

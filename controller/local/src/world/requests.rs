@@ -45,6 +45,10 @@ impl From<String> for Failure {
 impl Core {
     /// Takes a request.
     pub(super) fn answer(&mut self, request: Request) -> Answer {
+        let is_order = matches!(
+            request,
+            Request::Ensure { .. } | Request::Remove { .. } | Request::Route(_)
+        );
         let taken = match request {
             Request::State => return Answer::State(Box::new(self.state())),
             Request::Shutdown => Ok(()),
@@ -59,6 +63,7 @@ impl Core {
                 cut,
             } => self.set_link(&edge, rtt, bandwidth, cut),
         };
+        self.orders += u64::from(is_order && taken.is_ok());
         match taken {
             Ok(()) => Answer::Done,
             Err(Failure::Wrong(why)) => Answer::Error(why),
@@ -239,6 +244,7 @@ impl Core {
             gateways: self.gateways(),
             envoys: self.pods.envoys(),
             links: links.collect(),
+            orders: self.orders,
         }
     }
 

@@ -2,10 +2,8 @@
 
 use super::world::{EDGE, World, area};
 use crate::decide::evidence::{Position, read};
-use crate::decide::plan::Trigger;
-use crate::decide::verify::{Verdict, judge};
 use crate::decide::{
-    Band, Cause, Config, Direction, HoldReason, NoPlan, Objective, PlannedMove, Statistic, accounts,
+    Band, Config, Direction, HoldReason, NoPlan, Objective, PlannedMove, Statistic, accounts,
 };
 use crate::ids::Timestamp;
 use crate::snapshot::{Measured, Snapshot};
@@ -101,60 +99,6 @@ fn back_off_doubles_from_two_minutes_to_four_hours() {
     let (_, config) = snapshot();
     let minutes = [1, 2, 3, 7, 8, 9, u32::MAX].map(|failures| config.back_off(failures).as_secs() / 60);
     assert_eq!(minutes, [2, 4, 8, 128, 240, 240, 240]);
-}
-
-#[test]
-fn a_move_is_judged_by_its_side_of_the_band_and_by_its_promise() {
-    // Band 60 … 120 ms, offload 300 ms → 200 ms predicted; unoffload 40 ms → 100 ms predicted.
-    let judge = |direction, before, predicted, after: f64, last| {
-        let mut world = World::new(&[EDGE]);
-        world.edge().rtt_ms = 150.0;
-        world.run_until(60, |w| w.phase().plan().is_some());
-        let mut plan = world.phase().plan().unwrap().clone();
-        let Trigger::Band {
-            direction: planned,
-            mut reading,
-            ..
-        } = plan.trigger.clone()
-        else {
-            panic!()
-        };
-        assert_eq!(planned, Direction::Offload);
-        if let Trigger::Band {
-            direction: planned, ..
-        } = &mut plan.trigger
-        {
-            *planned = direction;
-        }
-        let figures = plan.planned.as_mut().unwrap();
-        *figures = PlannedMove {
-            measured_us: before,
-            predicted_us: predicted,
-            ..figures.clone()
-        };
-        (reading.value_us, reading.low_us, reading.high_us) = (after, after - 1e3, after + 1e3);
-        judge(&plan, &Ok(reading), last)
-    };
-    let offload = |after, last| judge(Direction::Offload, 300e3, 200e3, after, last);
-    assert_eq!(offload(119e3, false), Verdict::Kept);
-    assert_eq!(offload(249e3, false), Verdict::Kept);
-    assert_eq!(offload(260e3, false), Verdict::Wait);
-    assert!(matches!(
-        offload(260e3, true),
-        Verdict::Failed(Cause::NotImproved { .. })
-    ));
-    assert!(matches!(
-        offload(302e3, false),
-        Verdict::Failed(Cause::DelayWorse { .. })
-    ));
-    let unoffload = |after, last| judge(Direction::Unoffload, 40e3, 100e3, after, last);
-    assert_eq!(unoffload(50e3, false), Verdict::Kept);
-    assert_eq!(unoffload(119e3, false), Verdict::Kept);
-    assert_eq!(unoffload(120.5e3, false), Verdict::Wait);
-    assert!(matches!(
-        unoffload(122e3, false),
-        Verdict::Failed(Cause::DelayWorse { .. })
-    ));
 }
 
 #[test]
