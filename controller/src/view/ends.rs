@@ -19,10 +19,27 @@ pub(super) fn when(reason: &HoldReason, seen: &Seen<'_>) -> String {
             "when at most {:.0} % of the requests fail",
             seen.config.most_errors * 100.0
         ),
-        HoldReason::BackingOff { until } => format!(
+        HoldReason::BackingOff { until, .. } => format!(
             "in {:.0} s, or when the delay leaves the band on the other side",
             until.since(seen.now).as_secs_f64()
         ),
+        HoldReason::LowCoverage { needed, .. } => {
+            format!("when {:.0} % of those proxies report", needed * 100.0)
+        }
+        HoldReason::EdgeUnavailable { .. } => {
+            "when the platform can run instances at the edge again".to_owned()
+        }
+        HoldReason::Autoscaling { .. } => format!(
+            "when it has changed nothing for {:.0} s; after {:.0} s it is not waited for",
+            seen.config.autoscaler_quiet.as_secs_f64(),
+            seen.config.autoscaler_patience.as_secs_f64()
+        ),
+        HoldReason::RuleOwned { service, .. } | HoldReason::RuleShape { service, .. } => {
+            format!("when the rule of {service} can be written, or a plan does without {service}")
+        }
+        HoldReason::LocalityUnproven { .. } => "when a proxy reports an endpoint there".to_owned(),
+        HoldReason::EndpointOutsideAreas { .. } => "when an area covers that locality".to_owned(),
+        HoldReason::Suspended => "when it is no longer suspended".to_owned(),
         HoldReason::MovesSpent { per_hour } => {
             format!("when fewer than {per_hour} moves lie in the last hour")
         }
@@ -38,6 +55,7 @@ fn no_plan(why: &NoPlan) -> String {
     match why {
         NoPlan::NotEnoughData { .. } => "when what is missing was measured".to_owned(),
         NoPlan::Capacity { .. } => "when the edge has more room, or the band is wider".to_owned(),
+        NoPlan::Pins { .. } => "when those services may run at the edge, or the band is wider".to_owned(),
         NoPlan::TargetBelowLeak { reachable_us, .. } => format!(
             "when the band allows {:.1} ms, or the standby form is failover",
             reachable_us / 1_000.0
