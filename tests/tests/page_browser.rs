@@ -74,9 +74,9 @@ fn held() -> Value {
     let mut round = in_phase("observing");
     let edge = &mut round["edges"]["edge-1"];
     edge["phase"] = json!("held");
-    edge["sentence"] = json!("held: coverage 40 %");
-    edge["held"] = json!({"kind": "lowCoverage", "share": 0.4});
-    round["ends"] = json!({"edge-1": "when at least 90 % of the proxies are heard"});
+    edge["sentence"] = json!("held: coverage 40 % of the gateways, 90 % needed");
+    edge["held"] = json!({"kind": "lowCoverage", "of": "gateways", "share": 0.4, "needed": 0.9});
+    round["ends"] = json!({"edge-1": "when at least 90 % of the gateways' proxies are heard"});
     round["snapshot"]["edges"]["edge-1"]["coverage"] = json!({"expected": 5, "heard": 2, "blind": 0});
     round
 }
@@ -226,7 +226,7 @@ async fn page_follows_a_move_live_and_shows_why_it_holds() {
     until_text(
         &mut browser,
         "[data-edge='edge-1'] .ends",
-        "when at least 90 % of the proxies are heard",
+        "when at least 90 % of the gateways' proxies are heard",
     )
     .await;
     until_text(&mut browser, "#announce", "held: coverage 40 %").await;

@@ -1,7 +1,8 @@
 //! A decision from its alarm to its result, and what would end a hold.
 
-use gma_core::decide::{Decision, Direction, Outcome, Trigger};
+use gma_core::decide::{Decision, Direction, Outcome, Searched, Trigger};
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
+use gma_core::solver::Lost;
 use serde::Serialize;
 
 use super::error::StatusError;
@@ -170,6 +171,9 @@ fn block(explanation: &Explanation, paint: Paint) -> String {
             "cost",
             &format!("{before:.4} → {after:.4} an hour, as the model counts"),
         );
+        if let Some(search) = &planned.search {
+            considered(search, &mut row);
+        }
     }
     row("add", &names(&decision.add));
     row("remove", &names(&decision.remove));
@@ -206,6 +210,38 @@ fn block(explanation: &Explanation, paint: Paint) -> String {
         );
     }
     text
+}
+
+/// What the planner compared, and how good its answer is proven to be.
+fn considered(search: &Searched, row: &mut impl FnMut(&str, &str)) {
+    let proven = if search.optimal {
+        "proven to be the cheapest".to_owned()
+    } else {
+        format!("at most {:.1} % could be saved", search.gap * 100.0)
+    };
+    let cut = if search.exhausted { ", the search was cut short" } else { "" };
+    row("considered", &format!("{} placements; {proven}{cut}", search.evaluations));
+    if search.together.len() > 1 {
+        let edges = listed(search.together.iter().map(AreaName::to_string));
+        row("together", &format!("{edges}: {:.4} an hour", search.cost_together));
+    }
+    if let Some(other) = &search.runner_up {
+        row(
+            "runner-up",
+            &format!(
+                "add {}, remove {}: {}, {:.4} an hour; {}",
+                names(&other.add),
+                names(&other.remove),
+                ms(other.predicted_us),
+                other.cost,
+                match other.lost {
+                    Lost::Slower => "it misses the target by more, or has no room",
+                    Lost::Dearer => "it costs more",
+                    Lost::MovesMore => "it moves more",
+                }
+            ),
+        );
+    }
 }
 
 fn trigger(decision: &Decision, row: &mut impl FnMut(&str, &str)) {
@@ -248,7 +284,8 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::Kept => "kept".to_owned(),
         Outcome::Unverified => "kept; it could not be judged in time".to_owned(),
         Outcome::RolledBack { cause } => format!("taken back: {}", short(&cause.to_string())),
-        Outcome::Abandoned => "abandoned: left where it was".to_owned(),
+        Outcome::Abandoned { cause: None } => "left where it was: the mode does not enforce".to_owned(),
+        Outcome::Abandoned { cause: Some(cause) } => format!("left where it was: {}", short(&cause.to_string())),
     }
 }
 

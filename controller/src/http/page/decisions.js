@@ -1,7 +1,7 @@
 // The last decisions: why, what was expected, what came of it.
 
 import { cells, el, facts, keyed, say } from "./dom.js";
-import { between, money, ms, plural, seconds, span, statistic } from "./format.js";
+import { between, money, ms, percent, plural, seconds, span, statistic } from "./format.js";
 import { STEPS, decisionsOf } from "./edges.js";
 
 /** Decisions shown, of all edges together. */
@@ -63,11 +63,25 @@ function inputs(decision, names) {
     ["Away from the edge", decision.remove.length ? names.list(decision.remove) : null],
     ["Chosen because", planned ? names.in(planned.reasons) : null],
     ["Cost an hour", planned ? `${money(planned.costBefore)} → ${money(planned.costAfter)}` : null],
+    ["Considered", planned?.search ? considered(planned.search) : null],
+    ["Runner-up", planned?.search?.runnerUp ? runnerUp(planned.search.runnerUp, names) : null],
     ["Predicted", planned ? ms(planned.predictedUs) : null],
     ["Measured after", after ? `${ms(after.reading.valueUs)} (${between(after.reading.lowUs, after.reading.highUs)})` : null],
     ["Prediction error", after ? ms(after.predictionErrorUs) : null],
     ["Result", outcome(decision.outcome)],
   ];
+}
+
+function considered({ evaluations, optimal, gap, exhausted, together }) {
+  const proven = optimal ? "proven to be the cheapest" : `at most ${percent(gap)} could be saved`;
+  const edges = together.length > 1 ? `, for ${together.join(", ")} together` : "";
+  return `${plural(evaluations, "placement")}${edges}; ${proven}${exhausted ? "; the search was cut short" : ""}`;
+}
+
+const LOST = { slower: "it misses the target by more, or has no room", dearer: "it costs more", movesMore: "it moves more" };
+
+function runnerUp({ add, remove, predictedUs, cost, lost }, names) {
+  return `add ${names.list(add)}, remove ${names.list(remove)}: ${ms(predictedUs)}, ${money(cost)} an hour; ${LOST[lost] ?? lost}`;
 }
 
 const OUTCOMES = {
@@ -76,7 +90,7 @@ const OUTCOMES = {
   kept: "kept",
   unverified: "kept; it could not be judged in time",
   rolledBack: "taken back",
-  abandoned: "abandoned",
+  abandoned: "left where it was",
 };
 
 function outcome({ kind }) {
