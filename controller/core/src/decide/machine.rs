@@ -349,7 +349,9 @@ impl Machine<'_> {
             verify::Verdict::Failed(cause) => return self.go_back(plan, cause),
             verify::Verdict::Kept => {
                 if let Some(direction) = plan.direction() {
-                    self.edge.absolve(direction, plan.add.iter().chain(&plan.remove));
+                    let left = self.placed();
+                    let gone = plan.remove.difference(&left);
+                    self.edge.absolve(direction, plan.add.iter().chain(gone));
                 }
                 self.finish(plan, Outcome::Kept);
             }
