@@ -165,7 +165,8 @@ impl Simulation {
         let (seen, effects) = controller.round(&self.world, &self.config);
         self.story.round(now, &controller.state, &effects);
         let can_act = self.effects == (0.0, 0.0);
-        self.rules.check(&seen, &effects, now, &self.config, can_act)?;
+        self.rules
+            .check(&seen, &effects, &self.world, &self.config, can_act)?;
         for effect in &effects {
             self.count(effect);
             if matches!(effect, Effect::Record { .. }) {
