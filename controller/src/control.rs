@@ -142,7 +142,7 @@ impl<P: Platform> ControlLoop<P> {
     fn look(&mut self, cluster: &Cluster, directory: Directory, now: Timestamp) -> Snapshot {
         let mut telemetry = self.shared.telemetry();
         if self.directory.as_ref() != Some(&directory) {
-            telemetry.set_directory(&directory);
+            telemetry.set_directory(&directory, now);
             self.directory = Some(directory);
         }
         if let Some(window) = self.usage.record(cluster, now) {

@@ -19,7 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 fn shared() -> Arc<Shared> {
-    Arc::new(Shared::new(Telemetry::new(gma_telemetry::Config::default())))
+    Arc::new(Shared::new(
+        Telemetry::new(gma_telemetry::Config::default()),
+        Timestamp::default(),
+    ))
 }
 
 async fn get(shared: &Arc<Shared>, path: &str, headers: HeaderMap) -> Response<Body> {

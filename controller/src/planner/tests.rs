@@ -32,7 +32,6 @@ fn snapshot() -> Snapshot {
                 p90_us: 91_000,
                 p95_us: 91_500,
                 p99_us: 92_000,
-                mean_standard_error_us: Some(100.0),
             },
         },
         outcomes: outcomes(2 * REQUESTS),
@@ -44,6 +43,7 @@ fn snapshot() -> Snapshot {
             value: Duration::from_millis(500),
         },
         slots: Vec::new(),
+        slots_end: Timestamp::default(),
         coverage: Coverage::default(),
     };
     let calls = EDGES.iter().flat_map(|edge| {

@@ -268,12 +268,13 @@ impl Watched {
     /// One evaluation; whether an action begins.
     fn evaluate(&mut self, slot: DelaySlot) -> bool {
         self.at += 1;
-        let now = Timestamp::from_start(DELAY_SLOT * u32::try_from(self.at).unwrap_or(u32::MAX));
+        let now = slot_end(self.at);
         self.late.push_back(slot);
         if self.late.len() as u64 > LAG
             && let (Some(edge), Some(slot)) = (self.snapshot.edges.get_mut(&self.edge), self.late.pop_front())
         {
             see(edge, slot);
+            edge.slots_end = slot_end(self.at - LAG);
         }
         self.snapshot.at = now;
         let event = Event::Evaluate {
@@ -292,6 +293,10 @@ impl Watched {
     }
 }
 
+fn slot_end(slots: u64) -> Timestamp {
+    Timestamp::from_start(DELAY_SLOT * u32::try_from(slots).unwrap_or(u32::MAX))
+}
+
 fn edge_snapshot() -> EdgeSnapshot {
     EdgeSnapshot {
         user_delay: Measured::NotYet,
@@ -302,6 +307,7 @@ fn edge_snapshot() -> EdgeSnapshot {
         },
         report_age: Measured::Present { value: DELAY_SLOT },
         slots: Vec::new(),
+        slots_end: Timestamp::default(),
         coverage: Coverage {
             expected: 1,
             heard: 1,
@@ -330,7 +336,6 @@ fn see(edge: &mut EdgeSnapshot, slot: DelaySlot) {
             p90_us: mean_us as u64,
             p95_us: mean_us as u64,
             p99_us: mean_us as u64,
-            mean_standard_error_us: None,
         },
     };
 }

@@ -86,7 +86,7 @@ impl Controller {
             .map(|proxy| (proxy.is_alive, proxy.ready_since.is_some()))
             .collect();
         if listed != self.listed {
-            self.telemetry.set_directory(&directory(world));
+            self.telemetry.set_directory(&directory(world), now);
             self.listed = listed;
         }
         if let Some(window) = self.usage.record(&cluster, now) {
