@@ -219,11 +219,21 @@ fn considered(search: &Searched, row: &mut impl FnMut(&str, &str)) {
     } else {
         format!("at most {:.1} % could be saved", search.gap * 100.0)
     };
-    let cut = if search.exhausted { ", the search was cut short" } else { "" };
-    row("considered", &format!("{} placements; {proven}{cut}", search.evaluations));
+    let cut = if search.exhausted {
+        ", the search was cut short"
+    } else {
+        ""
+    };
+    row(
+        "considered",
+        &format!("{} placements; {proven}{cut}", search.evaluations),
+    );
     if search.together.len() > 1 {
         let edges = listed(search.together.iter().map(AreaName::to_string));
-        row("together", &format!("{edges}: {:.4} an hour", search.cost_together));
+        row(
+            "together",
+            &format!("{edges}: {:.4} an hour", search.cost_together),
+        );
     }
     if let Some(other) = &search.runner_up {
         row(
@@ -273,6 +283,10 @@ fn trigger(decision: &Decision, row: &mut impl FnMut(&str, &str)) {
             row("asked for", &ms(*target_us));
         }
         Trigger::InstanceFailed => row("because", "an instance at the edge that carried traffic failed"),
+        Trigger::Failing => row(
+            "because",
+            "callers at the edge saw an instance there fail, and not in the cloud",
+        ),
         Trigger::Unfinished => row("because", "a move was found that no finished decision explains"),
     }
 }
@@ -285,7 +299,9 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::Unverified => "kept; it could not be judged in time".to_owned(),
         Outcome::RolledBack { cause } => format!("taken back: {}", short(&cause.to_string())),
         Outcome::Abandoned { cause: None } => "left where it was: the mode does not enforce".to_owned(),
-        Outcome::Abandoned { cause: Some(cause) } => format!("left where it was: {}", short(&cause.to_string())),
+        Outcome::Abandoned { cause: Some(cause) } => {
+            format!("left where it was: {}", short(&cause.to_string()))
+        }
     }
 }
 

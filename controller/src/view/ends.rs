@@ -54,9 +54,7 @@ pub(super) fn when(reason: &HoldReason, seen: &Seen<'_>) -> String {
         }
         HoldReason::ServiceBusy { edge, .. } => format!("when the move at {edge} has ended"),
         HoldReason::NoPlan { why } => no_plan(why),
-        HoldReason::Recommending => {
-            "when the mode is `enforce`, or the delay is back in the band".to_owned()
-        }
+        HoldReason::Recommending => "when the mode is `enforce`, or the delay is back in the band".to_owned(),
     }
 }
 
