@@ -39,6 +39,7 @@
 mod asking;
 mod config;
 mod evidence;
+mod failing;
 mod machine;
 mod paths;
 mod phase;
