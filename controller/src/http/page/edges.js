@@ -66,6 +66,7 @@ function card(edge) {
     el("p", { class: "ends" }),
     el("p", { class: "complaint" }),
     el("dl"),
+    el("p", { class: "progress" }),
     el("ol", { class: "steps", "aria-label": "Steps of the plan" }),
     el("div", { class: "charts" },
       el("figure", { class: "timeline" },
@@ -97,6 +98,7 @@ function fill(node, { name, account }, context) {
     high: micros(objective.band.offloadAbove),
   };
   facts(part("dl"), [...numbers(account, measured, objective, band), ...moments(account, context)]);
+  say(part(".progress"), names.in(account?.progress ?? "")).hidden = !account?.progress;
   steps(part(".steps"), account?.plan, context);
 
   const history = round.history?.[name] ?? [];
@@ -149,11 +151,10 @@ function numbers(account, measured, objective, band) {
 }
 
 function moments(account, { clock, now }) {
-  const { since, until, progress } = account ?? {};
+  const { since, until } = account ?? {};
   return [
     ["So since", since ? clock.text(since) : null],
     ["At the latest until", until && seconds(until) > now ? clock.text(until) : null],
-    ["Progress", progress ?? null],
   ];
 }
 
