@@ -37,7 +37,7 @@ impl Served {
             .unwrap();
         let shared = Arc::new(Shared::new(
             Telemetry::new(gma_telemetry::Config::default()),
-            gma_core::ids::Timestamp::default(),
+            Timestamp::default(),
         ));
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
