@@ -9,7 +9,7 @@ export GMA_ENVOY := $(CURDIR)/.tools/envoy/envoy/_bin/envoy
 export GMA_FILTER := $(CURDIR)/target/gma-filter.wasm
 export GMA_BIN := $(CURDIR)/target/release
 
-.PHONY: help playground chaos soak test check bench-filter bench-solver build filter tools preflight
+.PHONY: help playground chaos soak test check bench-filter bench-solver bench-ingest build filter tools preflight
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -74,3 +74,6 @@ bench-filter: build ## CPU of Envoy per request: no filter, stock SDK, ours (FIL
 
 bench-solver: preflight ## solver against every strategy: time, cost, gap, memory (ARGS='FILTER' for criterion)
 	cargo bench --quiet -p gma-core --bench solver -- $(ARGS)
+
+bench-ingest: preflight ## reports of 10,000 proxies into the telemetry: CPU, memory, lost
+	@cargo bench --quiet -p gma-telemetry --bench ingest
