@@ -41,8 +41,8 @@ filter: preflight ## build the WebAssembly module, target/gma-filter.wasm
 build: preflight filter tools ## build the filter, the controller, the cell and the playground
 	cargo build --quiet --release -p gma -p gma-cell -p gma-playground
 
-playground: build ## offload and unoffload on this machine, with a report (SEED=1 ARGS='--stay' ARGS='--json FILE')
-	@target/release/gma-playground $(if $(SEED),--seed $(SEED)) $(ARGS)
+playground: build ## the whole loop on this machine, with a report (SCENARIO=crash SEED=1 ARGS='--stay' ARGS='--json FILE')
+	@target/release/gma-playground $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 chaos: build ## faults on real Envoys under load, with a table (ARGS='--json FILE' ARGS='--only NAME')
 	cargo build --quiet -p gma-filter --features trap --target wasm32-wasip1 --profile wasm
