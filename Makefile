@@ -9,7 +9,7 @@ export GMA_ENVOY := $(CURDIR)/.tools/envoy/envoy/_bin/envoy
 export GMA_FILTER := $(CURDIR)/target/gma-filter.wasm
 export GMA_BIN := $(CURDIR)/target/release
 
-.PHONY: help playground chaos test check bench-filter bench-solver bench-ingest build filter tools preflight
+.PHONY: help playground chaos soak test check bench-filter bench-solver bench-ingest build filter tools preflight
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,12 +41,20 @@ filter: preflight ## build the WebAssembly module, target/gma-filter.wasm
 build: preflight filter tools ## build the filter, the controller, the cell and the playground
 	cargo build --quiet --release -p gma -p gma-cell -p gma-playground
 
-playground: build ## offload and unoffload on this machine, with a report (SEED=1 ARGS='--stay' ARGS='--json FILE')
-	@target/release/gma-playground $(if $(SEED),--seed $(SEED)) $(ARGS)
+playground: build ## the whole loop on this machine, with a report (SCENARIO=crash SEED=1 ARGS='--stay' ARGS='--json FILE')
+	@target/release/gma-playground $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 chaos: build ## faults on real Envoys under load, with a table (ARGS='--json FILE' ARGS='--only NAME')
+	cargo build --quiet -p gma-filter --features trap --target wasm32-wasip1 --profile wasm
+	cargo run --quiet -p gma-filter-link -- target/wasm32-wasip1/wasm/gma_filter.wasm target/gma-filter-trap.wasm
+	@# The linker's output has one name for both: it is the shipped module's again.
+	cargo build --quiet -p gma-filter --target wasm32-wasip1 --profile wasm
 	cargo build --quiet --release -p gma-tests --bin chaos
 	@target/release/chaos $(ARGS)
+
+soak: preflight ## thousands of seeds of the simulated world, hours of noise, steps (ARGS='--only PART' ARGS='--json FILE')
+	cargo build --quiet --release -p gma-tests --bin soak
+	@target/release/soak $(ARGS)
 
 test: build ## all tests; those with processes run one at a time
 	cargo test --workspace --exclude gma-tests --no-fail-fast

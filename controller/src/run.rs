@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use gma_core::decide::State;
+use gma_core::measured::Learned;
 use gma_local::{Client, Topology, World};
 use gma_telemetry::Telemetry;
 use tokio::net::TcpListener;
@@ -18,13 +20,14 @@ use crate::args::{Args, Command, LogArgs, LogFormat, RunArgs};
 use crate::control::ControlLoop;
 use crate::convert;
 use crate::http;
-use crate::memory::Memory;
+use crate::memory::wall_unix_ms;
 use crate::plan;
 use crate::platform::file::StateFile;
 use crate::platform::local::LocalPlatform;
 use crate::platform::{Loaded, Platform as _};
 use crate::shared::Shared;
 use crate::simulate;
+use crate::status;
 use crate::verify;
 
 /// Requests that are open at the end have this long to finish.
@@ -37,6 +40,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Run(args) => run_to_end(args).map(|()| ExitCode::SUCCESS),
+        Command::Status(args) => status::status(&args),
+        Command::Explain(args) => status::explain(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Convert(args) => Ok(convert::run(&args).map(|()| ExitCode::SUCCESS)?),
         Command::Simulate(args) => simulate::main(&args).map(|()| ExitCode::SUCCESS),
@@ -103,7 +108,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let memory = recall(platform.load().await?);
 
     let telemetry = Telemetry::new(gma_telemetry::Config::default());
-    let shared = Arc::new(Shared::new(telemetry, memory.clock(SystemTime::now())));
+    let shared = Arc::new(Shared::new(telemetry, memory.0.at));
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let server = http::serve(listener, Arc::clone(&shared), shutdown.clone());
@@ -139,22 +144,27 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
 }
 
 /// What to start from, and a line in the log that says so.
-fn recall(loaded: Loaded) -> Memory {
+fn recall(loaded: Loaded) -> (State, Learned) {
     match loaded {
-        Loaded::Nothing => Memory::default(),
+        Loaded::Nothing => Default::default(),
         Loaded::Memory(memory) => {
-            let plans = memory.state.edges.values().filter_map(|edge| edge.phase.plan());
+            let plans = memory
+                .machine
+                .state
+                .edges
+                .values()
+                .filter_map(|edge| edge.phase.plan());
             for plan in plans {
                 info!(edge = %plan.edge, id = plan.id, "goes on: {}", plan.sentence());
             }
-            *memory
+            memory.resume(wall_unix_ms())
         }
         Loaded::SetAside { why, place } => {
             warn!(
                 place = %place.display(),
                 "the state that was found cannot be used and was set aside: {why}; starting from what runs"
             );
-            Memory::default()
+            Default::default()
         }
     }
 }

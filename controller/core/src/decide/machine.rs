@@ -120,6 +120,11 @@ impl Machine<'_> {
     /// move explains.
     fn restore(&mut self, phase: Phase) -> Phase {
         let now = self.turn.now;
+        // Where a whole edge is away, its callers are, too: there is nobody to take weight from, and all is as it was
+        // when it is back.
+        if self.turn.cluster.unavailable.contains_key(self.turn.edge) {
+            return phase;
+        }
         let broken = self.broken();
         for service in &broken {
             routes::set(
@@ -159,6 +164,11 @@ impl Machine<'_> {
                         self.blame(Direction::Offload, broken.iter().cloned());
                     }
                     return self.take_away(broken, Trigger::InstanceFailed);
+                }
+                let failing = self.seen_failing();
+                if !failing.is_empty() {
+                    self.blame(Direction::Offload, failing.iter().cloned());
+                    return self.take_away(failing, Trigger::Failing);
                 }
                 let unfinished: BTreeSet<ServiceName> =
                     self.unfinished().difference(&refused).cloned().collect();
@@ -284,7 +294,7 @@ impl Machine<'_> {
         let left: BTreeSet<ServiceName> = self.placed().intersection(&plan.remove).cloned().collect();
         self.blame(Direction::Unoffload, left);
         self.finish(plan, Outcome::Kept);
-        Phase::Observing
+        self.cool_down()
     }
 
     fn failed(&mut self, plan: Box<Decision>, cause: Cause) -> Phase {
@@ -293,7 +303,7 @@ impl Machine<'_> {
         }
         self.blame(Direction::Unoffload, plan.remove.iter().cloned());
         self.finish(plan, Outcome::Abandoned { cause: Some(cause) });
-        Phase::Observing
+        self.cool_down()
     }
 
     /// What the platform will never do ends the plan. An instance that it doesn't remove carries no traffic by then:
@@ -354,7 +364,9 @@ impl Machine<'_> {
             verify::Verdict::Failed(cause) => return self.go_back(plan, cause),
             verify::Verdict::Kept => {
                 if let Some(direction) = plan.direction() {
-                    self.edge.absolve(direction, plan.add.iter().chain(&plan.remove));
+                    let left = self.placed();
+                    let gone = plan.remove.difference(&left);
+                    self.edge.absolve(direction, plan.add.iter().chain(gone));
                 }
                 self.finish(plan, Outcome::Kept);
             }

@@ -130,6 +130,8 @@ pub enum Trigger {
     },
     /// Instances at the edge that carried traffic can't any more.
     InstanceFailed,
+    /// Callers at the edge see instances fail there, and not in the cloud.
+    Failing,
     /// Instances or weights that no finished move explains: of a run that ended in between.
     Unfinished,
 }
@@ -223,7 +225,7 @@ impl Decision {
     pub fn direction(&self) -> Option<Direction> {
         match self.trigger {
             Trigger::Band { direction, .. } => Some(direction),
-            Trigger::InstanceFailed | Trigger::Unfinished => None,
+            Trigger::InstanceFailed | Trigger::Failing | Trigger::Unfinished => None,
         }
     }
 
@@ -254,6 +256,9 @@ impl Decision {
             ),
             (Trigger::InstanceFailed, _) => {
                 "an edge instance failed, its service goes to the cloud".to_owned()
+            }
+            (Trigger::Failing, _) => {
+                "calls to an edge instance fail, its service goes to the cloud".to_owned()
             }
             (Trigger::Band { .. } | Trigger::Unfinished, _) => "an unfinished move goes back".to_owned(),
         };

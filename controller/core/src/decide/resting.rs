@@ -27,9 +27,10 @@ impl Machine<'_> {
             }
             (Ok(reading), Some(alarm)) => (reading, alarm),
         };
-        // A window with two delays is too wide to be certain: what is, has mostly begun after the change.
+        // A snapshot that began before the change mixes two call graphs and two round trips: nothing is predicted from it.
+        let settled = now.since(alarm.since) >= self.turn.snapshot.window;
         let many = alarm.seen >= self.turn.config.consecutive;
-        if !many || self.turn.config.mode == Mode::Observe {
+        if !settled || !many || self.turn.config.mode == Mode::Observe {
             return Next::Continue(Phase::Alarmed { alarm });
         }
         if let Some(reason) = self.obstacle() {

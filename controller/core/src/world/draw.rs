@@ -1,5 +1,7 @@
 //! Random numbers from a seed: ChaCha, whose stream is the same in every version and on every machine.
 
+use std::sync::LazyLock;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 
@@ -69,7 +71,7 @@ impl Draw {
 
 /// Draws of a log-normal with mean 1 from a table of its quantiles: a few nanoseconds each.
 #[derive(Clone, Debug)]
-pub(super) struct LogNormal(Vec<f64>);
+pub struct LogNormal(Vec<f64>);
 
 /// Quantiles in the table: the largest is that of 1 - 1/2048.
 const QUANTILES: usize = 1024;
@@ -77,21 +79,25 @@ const QUANTILES: usize = 1024;
 // === impl LogNormal ===
 
 impl LogNormal {
-    /// `sigma` of the logarithm. The table is drawn sorted by a fixed stream, then brought to mean 1.
-    pub(super) fn new(sigma: f64) -> Self {
-        let z = |k: usize| normal_quantile((k as f64 + 0.5) / QUANTILES as f64);
-        let mut table: Vec<f64> = (0..QUANTILES).map(|k| libm::exp(sigma * z(k))).collect();
+    /// `sigma` of the logarithm.
+    pub fn new(sigma: f64) -> Self {
+        static NORMAL: LazyLock<Vec<f64>> = LazyLock::new(|| {
+            let share = |k: usize| (k as f64 + 0.5) / QUANTILES as f64;
+            (0..QUANTILES).map(|k| normal_quantile(share(k))).collect()
+        });
+        let mut table: Vec<f64> = NORMAL.iter().map(|z| libm::exp(sigma * z)).collect();
         let mean = table.iter().sum::<f64>() / QUANTILES as f64;
         table.iter_mut().for_each(|value| *value /= mean);
         Self(table)
     }
 
-    pub(super) fn draw(&self, draw: &mut Draw) -> f64 {
+    /// One value.
+    pub fn draw(&self, draw: &mut Draw) -> f64 {
         self.0.get(draw.below(QUANTILES)).copied().unwrap_or(1.0)
     }
 }
 
-/// Quantile of the standard normal, by bisection of its distribution function: used for a table only.
+/// Quantile of the standard normal, by bisection of its distribution function: for the table, once a process.
 fn normal_quantile(p: f64) -> f64 {
     let (mut low, mut high) = (-8.0, 8.0);
     for _ in 0..60 {

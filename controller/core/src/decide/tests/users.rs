@@ -1,6 +1,6 @@
 //! The users of an edge: their requests, delays and failures, and what a snapshot says of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::world::{CLOUD, area};
@@ -15,6 +15,8 @@ use crate::snapshot::{
 pub(super) const TICK: Duration = Duration::from_millis(500);
 pub(super) const SLOTS: usize = 8;
 const BASE_MS: f64 = 20.0;
+/// What each request takes inside each instance, as its proxy says.
+const INSIDE_US: u64 = 10_000;
 /// Caller, callee, calls per request of the caller.
 const CALLS: [(&str, &str, f64); 4] = [
     ("user", "front", 1.0),
@@ -47,6 +49,8 @@ pub(super) struct EdgeWorld {
     pub(super) user_errors: f64,
     /// Instances take this long; `None`: for ever.
     pub(super) ready_after: Option<Duration>,
+    /// Instances of these are never Ready.
+    pub(super) never_ready: BTreeSet<&'static str>,
     slots: VecDeque<Slot>,
     /// What users waited, as long as evidence looks back.
     delays: VecDeque<DelaySlot>,
@@ -63,6 +67,7 @@ impl Default for EdgeWorld {
             edge_errors: 0.0,
             user_errors: 0.0,
             ready_after: Some(Duration::from_secs(2)),
+            never_ready: BTreeSet::new(),
             slots: VecDeque::new(),
             delays: VecDeque::new(),
             carry: BTreeMap::new(),
@@ -155,7 +160,7 @@ impl EdgeWorld {
                 area: at.clone(),
                 outcomes,
                 timed: outcomes.ok,
-                sum_us: 0,
+                sum_us: outcomes.ok * INSIDE_US,
                 response_bytes: 0,
             });
             snapshot.calls.push(CallStats {
