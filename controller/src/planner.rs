@@ -6,7 +6,7 @@ use gma_core::cluster::Cluster;
 use gma_core::decide::{Config, Direction, NoPlan, Objective, PlannedMove, Planner, Statistic};
 use gma_core::ids::{AreaName, ServiceName};
 use gma_core::measured::{Candidate, Settings, Tail, plan_for_statistic};
-use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, ServiceIx, Shares, Standby, evaluate};
+use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, ServiceIx, Shares, evaluate};
 use gma_core::snapshot::{DelayStats, Measured, Snapshot};
 use gma_core::solver::{self, Plan, Reach};
 use gma_core::units::{CpuCores, Micros};
@@ -21,10 +21,8 @@ pub struct MeasuredPlanner {
 impl MeasuredPlanner {
     /// A planner for the machine's areas that has learned nothing yet.
     pub fn new(config: &Config) -> Self {
-        let mut settings = Settings::new(config.cloud.clone(), config.edges.keys().cloned());
-        settings.standby = Standby::Distribute(config.standby.clamp(1, 49));
         Self {
-            settings,
+            settings: Settings::new(config.cloud.clone(), config.edges.keys().cloned()),
             objectives: config.edges.clone(),
         }
     }
@@ -90,10 +88,14 @@ impl Planner for MeasuredPlanner {
         else {
             return Err(lacking(format!("no user delay of {edge} in the window")));
         };
-        let Objective { band, statistic } = self.objectives.get(edge).copied().unwrap_or_default();
-        let problem =
-            Problem::from_measurements(snapshot, cluster, &self.settings, std::slice::from_ref(edge))
-                .map_err(|missing| lacking(missing.to_string()))?;
+        let objective = self.objectives.get(edge).copied().unwrap_or_default();
+        let Objective { band, statistic, .. } = objective;
+        let settings = Settings {
+            standby: objective.standby(),
+            ..self.settings.clone()
+        };
+        let problem = Problem::from_measurements(snapshot, cluster, &settings, std::slice::from_ref(edge))
+            .map_err(|missing| lacking(missing.to_string()))?;
         let Some(edge) = problem.edge_by_name(edge) else {
             return Err(lacking(format!("{edge} is no edge of the problem")));
         };

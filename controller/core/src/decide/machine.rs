@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::config::{Mode, Objective};
 use super::evidence::{self, Reading};
 use super::phase::{EdgeState, Phase};
-use super::plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
+use super::plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Trigger};
 use super::progress::{Advance, Pace, Progress, Turn};
 use super::reason::{Cause, HoldReason};
 use super::{Effect, Ledger, routes, verify};
@@ -225,7 +225,7 @@ impl Machine<'_> {
         if let Some(message) = refused {
             return self.go_back(plan, Cause::Refused { message });
         }
-        match progress.advance(&mut self.turn, &mut plan.times) {
+        match progress.advance(&mut self.turn, &mut plan) {
             Advance::Going(progress) => Phase::Acting { plan, progress },
             Advance::Done if plan.direction().is_some() => {
                 let until = now.after(self.turn.config.verify_most);
@@ -307,7 +307,7 @@ impl Machine<'_> {
 
     fn roll_back(&mut self, plan: Box<Decision>, cause: Cause, progress: Progress) -> Phase {
         // The record's times are those of the way there.
-        let mut back = Times::default();
+        let mut back = (*plan).clone();
         let progress = match progress.advance(&mut self.turn, &mut back) {
             Advance::Going(progress) => Some(progress),
             Advance::Failed(progress, _) => progress.skip(self.turn.now),

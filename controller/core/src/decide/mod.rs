@@ -23,9 +23,10 @@
 //! Acting, in order; the way back is the same with the sets exchanged and without ramps:
 //!
 //! ```text
-//!  Starting ──► Raising ──► Raising ──► Raising ──► Lowering ──► Lowering ──► Draining ──► Removing
-//!  Ensure;      first step  50 %        99 %        50 %         0 %          10 s         Remove
-//!  all Ready    50 requests seen in the new area, no more errors than before  nothing seen
+//!  Starting ──► Raising ──► Raising ──► Raising ──► Scaling ──► Lowering ──► Lowering ──► Draining ──► Removing
+//!  Ensure;      first step  50 %        99 %        Scale;      50 %         0 %          10 … 60 s    Remove
+//!  all Ready    50 requests seen in the new area,   replicas    as for a rise             nothing seen
+//!               neither errors nor delay worse      are there
 //! ```
 //!
 //! Invariants, checked by the simulation in `tests`: weights of a caller area sum to 100; callers in the cloud use
@@ -36,12 +37,17 @@
 //! instance with less is the rest of an unfinished move: at rest it is taken back. And [`State`] can be saved: its
 //! times count from the controller's start, so whoever loads it lets its clock go on from [`State::at`].
 
+mod adoption;
+mod capacity;
 mod config;
 mod evidence;
+mod expect;
+mod forms;
 mod machine;
 mod phase;
 mod plan;
 mod progress;
+mod propagation;
 mod ramp;
 mod reason;
 mod resting;
@@ -62,14 +68,18 @@ use crate::cluster::{Cluster, RoutingPlan};
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::snapshot::Snapshot;
 
+pub use adoption::Adoption;
 pub use config::{Band, Config, EmptyBand, Mode, Objective, Statistic};
 pub use evidence::{Position, Reading};
 pub use phase::{Alarm, EdgeState, Phase};
 pub use plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
 pub use progress::Progress;
+pub use propagation::Propagation;
 pub use reason::{Cause, HoldReason, NoPlan};
 pub use status::{Account, Told, accounts};
 
+use capacity::Requests;
+use forms::Forms;
 use machine::Machine;
 use progress::Turn;
 
@@ -118,9 +128,20 @@ pub enum Effect {
         /// here.
         area: AreaName,
     },
-    /// This shall be the whole routing.
+    /// The service shall have at least so many replicas in the cloud; or exactly so many where no autoscaler owns the
+    /// count and nobody asks for more.
+    Scale {
+        /// Of this service,
+        service: ServiceName,
+        /// here: the cloud.
+        area: AreaName,
+        /// So many.
+        replicas: u32,
+    },
+    /// These shall be the rules of its services, which are all that have one or get one now. A service without callers
+    /// shall have none.
     Route {
-        /// For every managed service and caller area.
+        /// By service and caller area.
         plan: RoutingPlan,
     },
     /// Log a decision: when it begins and when it ends.
@@ -148,6 +169,14 @@ pub struct State {
     /// By edge; exactly the edges of the configuration, after an evaluation.
     pub edges: BTreeMap<AreaName, EdgeState>,
     ledger: Ledger,
+    /// First rules, of all edges.
+    #[serde(default)]
+    pub adoption: Adoption,
+    /// How long new weights take to be followed.
+    #[serde(default)]
+    pub propagation: Propagation,
+    #[serde(default)]
+    requests: Requests,
 }
 
 /// One turn of the decision machine. Pure: the same inputs give the same outputs.
@@ -187,6 +216,7 @@ impl State {
         let in_force = routes::whole(cluster, config);
         let mut wanted = in_force.clone();
         let mut effects = Vec::new();
+        let mut adopt = BTreeSet::new();
         self.edges.retain(|edge, _| config.edges.contains_key(edge));
         for (edge, objective) in &config.edges {
             let mut machine = self.edges.remove(edge).unwrap_or_default();
@@ -200,6 +230,11 @@ impl State {
                 in_force: &in_force,
                 wanted: &mut wanted,
                 effects: &mut effects,
+                planner,
+                adoption: &self.adoption,
+                adopt: &mut adopt,
+                requests: &mut self.requests,
+                propagation: &mut self.propagation,
             };
             let ledger = &mut self.ledger;
             Machine {
@@ -213,10 +248,57 @@ impl State {
             .evaluate();
             self.edges.insert(edge.clone(), machine);
         }
-        if config.mode == Mode::Enforce && wanted != in_force {
-            effects.insert(0, Effect::Route { plan: wanted });
+        if config.mode == Mode::Enforce {
+            self.write(snapshot, cluster, config, &adopt, &in_force, wanted, &mut effects);
         }
         (self, effects)
+    }
+
+    /// What concerns all edges: the forms of the rules, first rules, the cloud's replicas, and the one write.
+    #[expect(clippy::too_many_arguments, reason = "one evaluation's values, used once")]
+    fn write(
+        &mut self,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        config: &Config,
+        adopt: &BTreeSet<ServiceName>,
+        in_force: &RoutingPlan,
+        mut wanted: RoutingPlan,
+        effects: &mut Vec<Effect>,
+    ) {
+        let moving = self.moving();
+        let mover = |service: &ServiceName| moving.get(service).cloned();
+        let forms = Forms {
+            config,
+            snapshot,
+            cluster,
+            in_force,
+        };
+        forms.settle(&mut wanted, mover);
+        let adopted = self
+            .adoption
+            .advance(snapshot, cluster, config, self.at, &mut wanted, adopt);
+        wanted.0.retain(|service, _| adopted.contains(service));
+        let is_written = |(service, rule): (&ServiceName, &BTreeMap<_, _>)| {
+            routes::has_rule(cluster, service) != rule.is_empty() && in_force.0.get(service) == Some(rule)
+        };
+        let nothing = |(service, rule): (&ServiceName, &BTreeMap<_, _>)| {
+            rule.is_empty() && !routes::has_rule(cluster, service)
+        };
+        if !wanted.0.iter().all(|row| is_written(row) || nothing(row)) {
+            effects.insert(0, Effect::Route { plan: wanted });
+        }
+        effects.extend(self.requests.effects(cluster, config, mover));
+    }
+
+    /// Services whose weights or instances change, and where.
+    fn moving(&self) -> BTreeMap<ServiceName, AreaName> {
+        let mut moving = self.busy();
+        moving.retain(|_, edge| {
+            let phase = self.edges.get(edge).map(|machine| &machine.phase);
+            !matches!(phase, Some(Phase::Verifying { .. }))
+        });
+        moving
     }
 
     /// Services that move, and where.
@@ -245,7 +327,7 @@ impl State {
                     edge.complaint = Some(message);
                 }
             }
-            Effect::Route { .. } | Effect::Record { .. } => {
+            Effect::Scale { .. } | Effect::Route { .. } | Effect::Record { .. } => {
                 for edge in self.edges.values_mut().filter(|edge| edge.phase.plan().is_some()) {
                     edge.complaint = Some(message.clone());
                 }
@@ -280,6 +362,7 @@ impl Ledger {
             add,
             remove,
             planned: None,
+            predicted_again_us: None,
             times: Times {
                 decided: now,
                 ..Times::default()

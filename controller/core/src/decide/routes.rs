@@ -70,3 +70,9 @@ pub(super) fn life(cluster: &Cluster, service: &ServiceName, area: &AreaName) ->
 pub(super) fn is_ready(cluster: &Cluster, service: &ServiceName, area: &AreaName) -> bool {
     life(cluster, service, area) == Some(Phase::Ready)
 }
+
+/// Whether a rule of `service` is in force.
+pub(super) fn has_rule(cluster: &Cluster, service: &ServiceName) -> bool {
+    let rule = cluster.routing.0.get(service);
+    rule.is_some_and(|rule| !rule.is_empty())
+}

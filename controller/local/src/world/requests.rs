@@ -104,9 +104,9 @@ impl Core {
 
     fn route(&mut self, plan: RoutingPlan) -> Result<(), String> {
         let services: Vec<ServiceName> = plan.0.keys().cloned().collect();
-        let areas: BTreeSet<AreaName> = self.areas.keys().cloned().collect();
         let setup = &self.setup;
-        routing::merge(&mut self.routing, plan, &areas, |service| {
+        let cloud = &setup.topology.areas.cloud.name;
+        routing::merge(&mut self.routing, plan, &self.areas, cloud, |service| {
             setup.services.contains_key(service)
         })?;
         for service in services {

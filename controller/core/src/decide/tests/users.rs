@@ -8,7 +8,8 @@ use crate::cluster::RoutingPlan;
 use crate::decide::routes;
 use crate::ids::{AreaName, ServiceName};
 use crate::snapshot::{
-    CallStats, Caller, Coverage, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
+    CallStats, Caller, Coverage, DelaySlot, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats,
+    Snapshot,
 };
 
 pub(super) const TICK: Duration = Duration::from_millis(500);
@@ -46,6 +47,8 @@ pub(super) struct EdgeWorld {
     pub(super) user_errors: f64,
     /// Instances take this long; `None`: for ever.
     pub(super) ready_after: Option<Duration>,
+    /// The longest request of every service.
+    pub(super) longest_ms: f64,
     slots: VecDeque<Slot>,
     carry: BTreeMap<Key, f64>,
 }
@@ -60,6 +63,7 @@ impl Default for EdgeWorld {
             edge_errors: 0.0,
             user_errors: 0.0,
             ready_after: Some(Duration::from_secs(2)),
+            longest_ms: 500.0,
             slots: VecDeque::new(),
             carry: BTreeMap::new(),
         }
@@ -148,6 +152,8 @@ impl EdgeWorld {
                 timed: outcomes.ok,
                 sum_us: 0,
                 response_bytes: 0,
+                longest_us: whole(self.longest_ms * 1e3),
+                long_in_hour: self.longest_ms > 60e3,
             });
             snapshot.calls.push(CallStats {
                 caller,
@@ -189,9 +195,22 @@ impl EdgeWorld {
                 value: Duration::from_secs_f64(self.rtt_ms / 1e3),
             },
             report_age,
-            slots: Vec::new(),
+            slots: self.delay_slots(),
             coverage: Coverage::default(),
         }
+    }
+
+    fn delay_slots(&self) -> Vec<DelaySlot> {
+        let slot = |slot: &Slot| DelaySlot {
+            count: whole(slot.users),
+            sum_us: whole(slot.users.floor() * slot.delay_ms * 1e3),
+            buckets: vec![(
+                u32::try_from(whole(slot.delay_ms * 1e3)).unwrap(),
+                u32::try_from(whole(slot.users)).unwrap(),
+            )]
+            .into(),
+        };
+        self.slots.iter().map(slot).collect()
     }
 
     fn delay(&self, count: u64) -> DelayStats {

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::users::{EdgeWorld, SERVICES, SLOTS, TICK};
-use crate::cluster::{Cluster, Instance, Phase as Life, RoutingPlan};
+use crate::cluster::{Cluster, Instance, Phase as Life, RoutingPlan, Weights};
 use crate::decide::{
     Config, Decision, Direction, Effect, Event, Mode, NoPlan, Outcome, Phase, PlannedMove, Planner, State,
     accounts, routes, step,
 };
 use crate::ids::{AreaName, ServiceName, Timestamp};
-use crate::routing::check_plan;
+use crate::model::Standby;
+use crate::routing::{Form, check_plan, form, resting};
 use crate::snapshot::{Measured, Snapshot};
 
 pub(super) const CLOUD: &str = "cloud";
@@ -28,6 +29,12 @@ pub(super) struct World {
     pub(super) instances: BTreeMap<(ServiceName, AreaName), (Life, Timestamp)>,
     pub(super) routing: RoutingPlan,
     pub(super) pending: Option<RoutingPlan>,
+    /// Replicas in the cloud, where they are not 1.
+    pub(super) replicas: BTreeMap<ServiceName, u32>,
+    /// What the planner says that the cloud needs.
+    pub(super) cloud_replicas: BTreeMap<ServiceName, u32>,
+    /// An autoscaler owns the counts in the cloud.
+    pub(super) autoscaled: bool,
     /// The platform performs no effect.
     pub(super) deaf: bool,
     pub(super) noise: f64,
@@ -97,7 +104,24 @@ impl Planner for Exhaustive<'_> {
             cost_before: f64::from(u32::try_from(now.len()).unwrap()),
             cost_after: f64::from(u32::try_from(placed.len()).unwrap()),
             reasons: "the fewest services that reach the target".to_owned(),
+            cloud_replicas: self.0.cloud_replicas.clone(),
         })
+    }
+
+    fn change_us(
+        &self,
+        edge: &AreaName,
+        from: &RoutingPlan,
+        to: &RoutingPlan,
+        _: &Snapshot,
+        _: &Cluster,
+    ) -> Option<f64> {
+        let world = &self.0.edges[edge];
+        let model = |plan: &RoutingPlan| {
+            let share = |s: &str| f64::from(routes::share(plan, &s.into(), edge)) / 100.0;
+            world.model_ms(share, 0.0) * 1e3
+        };
+        Some(model(to) - model(from))
     }
 }
 
@@ -106,6 +130,7 @@ impl World {
         let mut config = Config::new(area(CLOUD), edges.iter().map(|edge| area(edge)));
         config.mode = Mode::Enforce;
         let ready = (Life::Ready, Timestamp::default());
+        let nothing = edges.iter().map(|edge| (area(edge), BTreeSet::new())).collect();
         Self {
             config,
             state: State::default(),
@@ -118,13 +143,29 @@ impl World {
                 .into_iter()
                 .map(|s| ((s.into(), area(CLOUD)), ready))
                 .collect(),
-            routing: RoutingPlan::default(),
+            routing: resting(
+                &SERVICES.map(ServiceName::from),
+                &nothing,
+                &area(CLOUD),
+                Standby::default(),
+            ),
             pending: None,
+            replicas: BTreeMap::new(),
+            cloud_replicas: BTreeMap::new(),
+            autoscaled: false,
             deaf: false,
             noise: 0.02,
             random: 1,
             effects: Vec::new(),
             story: Vec::new(),
+        }
+    }
+
+    /// One that nobody has written a rule in.
+    pub(super) fn without_rules(edges: &[&str]) -> Self {
+        Self {
+            routing: RoutingPlan::default(),
+            ..Self::new(edges)
         }
     }
 
@@ -194,7 +235,8 @@ impl World {
     pub(super) fn tick(&mut self) {
         self.now = self.now.after(TICK);
         if let Some(routing) = self.pending.take() {
-            self.routing = routing;
+            self.routing.0.extend(routing.0);
+            self.routing.0.retain(|_, rule| !rule.is_empty());
         }
         for ((_, at), (life, since)) in &mut self.instances {
             let ready_after = self.edges.get(at).and_then(|edge| edge.ready_after);
@@ -235,16 +277,21 @@ impl World {
                 area: area.clone(),
                 phase: *phase,
                 reason: None,
-                replicas: 1,
+                replicas: self.replicas_of(service, area),
                 cpu_seconds: None,
                 memory_bytes: None,
-                autoscaler_wants: None,
+                autoscaler_wants: (self.autoscaled && area.as_str() == CLOUD).then_some(1),
             };
         Cluster {
             instances: self.instances.iter().map(instance).collect(),
             routing: self.routing.clone(),
             ..Cluster::default()
         }
+    }
+
+    fn replicas_of(&self, service: &ServiceName, at: &AreaName) -> u32 {
+        let scaled = self.replicas.get(service).filter(|_| at.as_str() == CLOUD);
+        scaled.copied().unwrap_or(1)
     }
 
     fn turn(&mut self) {
@@ -306,6 +353,11 @@ impl World {
             Effect::Remove { service, area } => {
                 self.instances.remove(&(service.clone(), area.clone()));
             }
+            Effect::Scale {
+                service, replicas, ..
+            } => {
+                self.replicas.insert(service.clone(), *replicas);
+            }
             Effect::Route { plan } => self.pending = Some(plan.clone()),
             Effect::Record { .. } => {}
         }
@@ -326,6 +378,7 @@ impl World {
                     let share = routes::share(&self.routing, service, at);
                     assert_eq!(share, 0, "{service} removed under traffic\n{}", story());
                 }
+                Effect::Scale { area: at, .. } => assert_eq!(*at, area(CLOUD)),
                 Effect::Route { plan } => self.check_routing(plan, &in_force, &cluster),
                 Effect::Record { .. } => {}
             }
@@ -342,7 +395,12 @@ impl World {
             "{}",
             self.story.join("\n")
         );
-        assert_ne!(plan, in_force, "nothing to write\n{}", self.story.join("\n"));
+        let same = |(s, rule)| self.routing.0.contains_key(s) && in_force.0.get(s) == Some(rule);
+        assert!(
+            !plan.0.iter().all(same),
+            "nothing to write\n{}",
+            self.story.join("\n")
+        );
         for (service, callers) in &plan.0 {
             for (caller, weights) in callers {
                 let silent = self.edges.get(caller).is_some_and(|edge| edge.silent);
@@ -360,7 +418,28 @@ impl World {
                     self.story.join("\n")
                 );
             }
-            assert!(callers.contains_key(&area(CLOUD)));
+            assert!(callers.is_empty() || callers.contains_key(&area(CLOUD)));
+            self.check_form(service, callers, cluster);
+        }
+    }
+
+    /// With failover an instance gets everything, so each has its final weight.
+    fn check_form(&self, service: &ServiceName, callers: &BTreeMap<AreaName, Weights>, cluster: &Cluster) {
+        if form(callers, &area(CLOUD)) == Form::Distribute {
+            return;
+        }
+        for edge in self
+            .edges
+            .keys()
+            .filter(|edge| routes::is_ready(cluster, service, edge))
+        {
+            let share = callers[edge].get(edge).copied().unwrap_or(0);
+            let silent = self.edges[edge].silent;
+            assert!(
+                silent || share == 100,
+                "{service} at {edge}\n{}",
+                self.story.join("\n")
+            );
         }
     }
 }
