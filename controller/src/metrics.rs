@@ -1,8 +1,13 @@
 //! The controller's own metrics, and the measured histograms, as Prometheus text.
 
+use std::sync::atomic::AtomicU64;
+
+use gma_core::decide::{Direction, State};
+use gma_core::ids::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
@@ -13,8 +18,27 @@ pub struct ControllerMetrics {
     pub rounds: Family<ResultLabel, Counter>,
     /// Changes asked of the platform, by kind and result.
     pub changes: Family<ChangeLabel, Counter>,
+    /// Times that what the controller remembers was written down, by result. Nothing is changed while that fails.
+    pub saves: Family<ResultLabel, Counter>,
     /// Duration of a round.
     pub round_seconds: Histogram,
+    /// From a write of weights to the first request by them.
+    pub propagation: Histogram,
+    /// Measured less predicted delay of the last move that was measured, seconds.
+    pub prediction_error: Family<MoveLabel, Gauge<f64, AtomicU64>>,
+    /// Share of a predicted change by which the next prediction is corrected.
+    pub prediction_bias: Family<MoveLabel, Gauge<f64, AtomicU64>>,
+    /// Standard deviation of predictions' errors, share of the predicted change.
+    pub prediction_spread: Family<MoveLabel, Gauge<f64, AtomicU64>>,
+}
+
+/// Label set of moves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MoveLabel {
+    /// The edge.
+    pub edge: String,
+    /// `offload` or `unoffload`.
+    pub direction: &'static str,
 }
 
 /// Whether something worked.
@@ -40,6 +64,8 @@ pub enum ChangeKind {
     Ensure,
     /// An instance is removed.
     Remove,
+    /// Replicas are asked for in the cloud.
+    Scale,
     /// Weights are written.
     Route,
 }
@@ -58,8 +84,14 @@ impl Default for ControllerMetrics {
         Self {
             rounds: Family::default(),
             changes: Family::default(),
+            saves: Family::default(),
             // 100 us .. 1.6 s: a round is expected well under its 0.5 s period.
             round_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
+            // 0.1 s … 51 s: the evaluation's period at least, a step's deadline at most.
+            propagation: Histogram::new(exponential_buckets(0.1, 2.0, 10)),
+            prediction_error: Family::default(),
+            prediction_bias: Family::default(),
+            prediction_spread: Family::default(),
         }
     }
 }
@@ -73,11 +105,67 @@ impl ControllerMetrics {
             "Changes asked of the platform",
             self.changes.clone(),
         );
+        registry.register(
+            "gma_saves",
+            "Times that the controller's state was written down; nothing is changed while that fails",
+            self.saves.clone(),
+        );
         registry.register_with_unit(
             "gma_round",
             "Duration of a round of the control loop",
             Unit::Seconds,
             self.round_seconds.clone(),
         );
+        registry.register_with_unit(
+            "gma_propagation",
+            "From a write of weights to the first request by them, as filters see it",
+            Unit::Seconds,
+            self.propagation.clone(),
+        );
+        registry.register_with_unit(
+            "gma_prediction_error",
+            "Measured less predicted user delay of the last move that was measured",
+            Unit::Seconds,
+            self.prediction_error.clone(),
+        );
+        registry.register_with_unit(
+            "gma_prediction_bias",
+            "Correction of the next prediction, share of the predicted change",
+            Unit::Ratios,
+            self.prediction_bias.clone(),
+        );
+        registry.register_with_unit(
+            "gma_prediction_spread",
+            "Standard deviation of prediction errors, share of the predicted change",
+            Unit::Ratios,
+            self.prediction_spread.clone(),
+        );
+    }
+
+    /// Counts a propagation that was measured at `now`.
+    pub fn observe_propagation(&self, state: &State, now: Timestamp) {
+        let measured = state.propagation.measured == Some(now);
+        if let Some(newest) = state.propagation.newest().filter(|_| measured) {
+            self.propagation.observe(newest.as_secs_f64());
+        }
+    }
+
+    /// What the machines have learned of their predictions.
+    pub fn set_predictions(&self, state: &State) {
+        for (edge, machine) in &state.edges {
+            for (direction, errors) in &machine.prediction {
+                let Some(last_us) = errors.last_us() else { continue };
+                let label = MoveLabel {
+                    edge: edge.to_string(),
+                    direction: match direction {
+                        Direction::Offload => "offload",
+                        Direction::Unoffload => "unoffload",
+                    },
+                };
+                self.prediction_error.get_or_create(&label).set(last_us / 1e6);
+                self.prediction_bias.get_or_create(&label).set(errors.bias());
+                self.prediction_spread.get_or_create(&label).set(errors.spread());
+            }
+        }
     }
 }

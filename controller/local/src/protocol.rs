@@ -27,6 +27,15 @@ pub enum Request {
         /// In this area.
         area: AreaName,
     },
+    /// Have so many replicas of an instance, spread over the area's localities.
+    Scale {
+        /// Of this service.
+        service: ServiceName,
+        /// In this area.
+        area: AreaName,
+        /// How many.
+        replicas: u32,
+    },
     /// Take an edge's instance out of the endpoints, drain it, stop it.
     Remove {
         /// Of this service.
@@ -69,8 +78,10 @@ pub(crate) enum Answer {
     Done,
     /// To `State`.
     State(Box<State>),
-    /// Refused; says why and what to do.
+    /// Refused: the request is wrong. Says why and what to do.
     Error(String),
+    /// Not done, though the request is right: it may work later.
+    Unable(String),
 }
 
 /// What a world holds at one moment.
@@ -91,6 +102,9 @@ pub struct State {
     pub envoys: Vec<EnvoyAdmin>,
     /// By edge.
     pub links: BTreeMap<AreaName, LinkState>,
+    /// `Ensure`, `Scale`, `Remove` and `Route` that were taken since the start.
+    #[serde(default)]
+    pub orders: u64,
 }
 
 /// An edge's gateway.

@@ -241,6 +241,8 @@ fn tables(
                     timed,
                     sum_us,
                     response_bytes,
+                    longest_us: 0,
+                    long_in_hour: false,
                 });
             }
         }

@@ -13,6 +13,7 @@ use crate::counters::Counters;
 use crate::directory::Directory;
 use crate::export::{Export, Exported};
 use crate::index::{AreaIx, Index, Place, SeriesKey, Side};
+use crate::longest::Longest;
 use crate::ring::{self, Ring, Span};
 use crate::slot::Data;
 use crate::snapshot::{self, EdgeSignals};
@@ -129,6 +130,7 @@ pub struct Telemetry {
     index: Index,
     vms: Vms,
     series: HashMap<SeriesKey, Ring>,
+    longest: Longest,
     edges: BTreeMap<AreaIx, EdgeSignals>,
     export: Export,
     counters: Counters,
@@ -146,6 +148,7 @@ impl Telemetry {
             index: Index::default(),
             vms: Vms::default(),
             series: HashMap::new(),
+            longest: Longest::default(),
             edges: BTreeMap::new(),
             export: Export::new(),
             counters: Counters::default(),
@@ -217,7 +220,9 @@ impl Telemetry {
 
     /// The window that ends at `now`.
     pub fn snapshot(&self, now: Timestamp, window: Duration) -> Snapshot {
-        snapshot::of(&self.index, &self.series, &self.edges, now, window)
+        let mut snapshot = snapshot::of(&self.index, &self.series, &self.edges, now, window);
+        self.longest.fill(&self.index, &mut snapshot.received);
+        snapshot
     }
 
     /// Exact totals since the start of each VM.
@@ -322,6 +327,7 @@ impl Telemetry {
         if !has_room {
             return;
         }
+        self.longest.add(key.side, &data, now);
         let width = ring::width(key.side);
         let segments = ring::segments(span, width, now);
         if segments.iter().all(|segment| segment.slot.is_none()) {
@@ -403,6 +409,7 @@ impl Telemetry {
 
     fn expire(&mut self, now: Timestamp) {
         self.expired = now;
+        self.longest.expire(now);
         self.series.retain(|key, ring| {
             ring.expire(ring::oldest(ring::width(key.side), now));
             !ring.is_empty()

@@ -38,25 +38,33 @@
 //! times count from the controller's start, so whoever loads it lets its clock go on from [`State::at`].
 
 mod adoption;
+mod asking;
 mod capacity;
 mod config;
 mod evidence;
 mod expect;
 mod forms;
 mod machine;
+mod paths;
 mod phase;
 mod plan;
+mod prediction;
 mod progress;
 mod propagation;
 mod ramp;
 mod reason;
 mod resting;
+mod round;
 mod routes;
+pub mod saved;
+mod scaling;
 mod stages;
 mod status;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod visits;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -71,17 +79,21 @@ use crate::snapshot::Snapshot;
 pub use adoption::Adoption;
 pub use config::{Band, Config, EmptyBand, Mode, Objective, Statistic};
 pub use evidence::{Position, Reading};
-pub use phase::{Alarm, EdgeState, Phase};
-pub use plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
+pub use phase::{Alarm, BackOff, Complaint, EdgeState, Failures, Phase};
+pub use plan::{
+    After, Alternative, Ask, Decision, Direction, Outcome, PlannedMove, Planner, Searched, Times, Trigger,
+};
+pub use prediction::{Correction, PredictionErrors};
 pub use progress::Progress;
 pub use propagation::Propagation;
-pub use reason::{Cause, HoldReason, NoPlan};
+pub use reason::{Cause, Covered, HoldReason, NoPlan};
 pub use status::{Account, Told, accounts};
 
 use capacity::Requests;
-use forms::Forms;
-use machine::Machine;
-use progress::Turn;
+use phase::{Refusal, Refused};
+use round::Round;
+use scaling::Autoscalers;
+use writes::Writes;
 
 /// Text of a platform's complaint is cut to this many characters: it ends in the status.
 const COMPLAINT_CHARS: usize = 300;
@@ -169,6 +181,8 @@ pub struct State {
     /// By edge; exactly the edges of the configuration, after an evaluation.
     pub edges: BTreeMap<AreaName, EdgeState>,
     ledger: Ledger,
+    #[serde(default)]
+    autoscalers: Autoscalers,
     /// First rules, of all edges.
     #[serde(default)]
     pub adoption: Adoption,
@@ -196,7 +210,7 @@ pub fn step(mut state: State, event: Event<'_>, now: Timestamp, config: &Config)
             message,
             permanent,
         } => {
-            state.effect_failed(effect, message, permanent);
+            state.effect_failed(effect, message, permanent, now);
             (state, Vec::new())
         }
     }
@@ -205,6 +219,15 @@ pub fn step(mut state: State, event: Event<'_>, now: Timestamp, config: &Config)
 // === impl State ===
 
 impl State {
+    /// Says that nobody looked or acted from [`State::at`] on: the controller was away, or could not act. As with a silent
+    /// edge, the time until the next evaluation counts for no deadline of a plan under way.
+    pub fn interrupt(&mut self) {
+        let under_way = |edge: &&mut EdgeState| edge.phase.plan().is_some();
+        for edge in self.edges.values_mut().filter(under_way) {
+            edge.silent_since.get_or_insert(self.at);
+        }
+    }
+
     fn evaluate(
         mut self,
         snapshot: &Snapshot,
@@ -218,120 +241,103 @@ impl State {
         let mut effects = Vec::new();
         let mut adopt = BTreeSet::new();
         self.edges.retain(|edge, _| config.edges.contains_key(edge));
-        for (edge, objective) in &config.edges {
-            let mut machine = self.edges.remove(edge).unwrap_or_default();
-            let busy = self.busy();
-            let turn = Turn {
-                edge,
+        for edge in config
+            .edges
+            .keys()
+            .filter(|edge| !self.edges.contains_key(*edge))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            self.edges.insert(edge, EdgeState::default());
+        }
+        self.autoscalers.observe(cluster, now);
+        Round {
+            snapshot,
+            cluster,
+            planner,
+            config,
+            now,
+            in_force: &in_force,
+            wanted: &mut wanted,
+            effects: &mut effects,
+            ledger: &mut self.ledger,
+            autoscalers: &self.autoscalers,
+            adoption: &self.adoption,
+            adopt: &mut adopt,
+            requests: &mut self.requests,
+            propagation: &mut self.propagation,
+        }
+        .evaluate(&mut self.edges);
+        let mut writes = false;
+        if config.mode == Mode::Enforce {
+            let moving = routes::moving(&self.edges);
+            let shared = Writes {
                 snapshot,
                 cluster,
                 config,
                 now,
                 in_force: &in_force,
-                wanted: &mut wanted,
-                effects: &mut effects,
-                planner,
-                adoption: &self.adoption,
-                adopt: &mut adopt,
-                requests: &mut self.requests,
-                propagation: &mut self.propagation,
+                moving: &moving,
             };
-            let ledger = &mut self.ledger;
-            Machine {
-                turn,
-                objective,
-                planner,
-                ledger,
-                busy: &busy,
-                edge: &mut machine,
+            let route = shared.route(&mut self.adoption, &adopt, wanted);
+            writes = route.is_some();
+            if let Some(route) = route {
+                effects.insert(0, route);
             }
-            .evaluate();
-            self.edges.insert(edge.clone(), machine);
+            effects.extend(shared.scale(&mut self.requests));
         }
-        if config.mode == Mode::Enforce {
-            self.write(snapshot, cluster, config, &adopt, &in_force, wanted, &mut effects);
+        for (name, edge) in &mut self.edges {
+            edge.forget(now, config);
+            if !writes && !effects.iter().any(|effect| effect.is_at(name)) {
+                edge.complaining = None;
+            }
         }
         (self, effects)
     }
 
-    /// What concerns all edges: the forms of the rules, first rules, the cloud's replicas, and the one write.
-    #[expect(clippy::too_many_arguments, reason = "one evaluation's values, used once")]
-    fn write(
-        &mut self,
-        snapshot: &Snapshot,
-        cluster: &Cluster,
-        config: &Config,
-        adopt: &BTreeSet<ServiceName>,
-        in_force: &RoutingPlan,
-        mut wanted: RoutingPlan,
-        effects: &mut Vec<Effect>,
-    ) {
-        let moving = self.moving();
-        let mover = |service: &ServiceName| moving.get(service).cloned();
-        let forms = Forms {
-            config,
-            snapshot,
-            cluster,
-            in_force,
-        };
-        forms.settle(&mut wanted, mover);
-        let adopted = self
-            .adoption
-            .advance(snapshot, cluster, config, self.at, &mut wanted, adopt);
-        wanted.0.retain(|service, _| adopted.contains(service));
-        let is_written = |(service, rule): (&ServiceName, &BTreeMap<_, _>)| {
-            routes::has_rule(cluster, service) != rule.is_empty() && in_force.0.get(service) == Some(rule)
-        };
-        let nothing = |(service, rule): (&ServiceName, &BTreeMap<_, _>)| {
-            rule.is_empty() && !routes::has_rule(cluster, service)
-        };
-        if !wanted.0.iter().all(|row| is_written(row) || nothing(row)) {
-            effects.insert(0, Effect::Route { plan: wanted });
-        }
-        effects.extend(self.requests.effects(cluster, config, mover));
-    }
-
-    /// Services whose weights or instances change, and where.
-    fn moving(&self) -> BTreeMap<ServiceName, AreaName> {
-        let mut moving = self.busy();
-        moving.retain(|_, edge| {
-            let phase = self.edges.get(edge).map(|machine| &machine.phase);
-            !matches!(phase, Some(Phase::Verifying { .. }))
-        });
-        moving
-    }
-
-    /// Services that move, and where.
-    fn busy(&self) -> BTreeMap<ServiceName, AreaName> {
-        let moving = self.edges.iter().flat_map(|(edge, machine)| {
-            let services = machine
-                .phase
-                .plan()
-                .map(|plan| plan.add.iter().chain(&plan.remove));
-            services
-                .into_iter()
-                .flatten()
-                .map(|service| (service.clone(), edge.clone()))
-        });
-        moving.collect()
-    }
-
-    fn effect_failed(&mut self, effect: &Effect, message: &str, permanent: bool) {
+    /// A complaint is shown as long as the effect is wanted. What the platform will never do ends the plan.
+    fn effect_failed(&mut self, effect: &Effect, message: &str, permanent: bool, now: Timestamp) {
         let message: String = message.chars().take(COMPLAINT_CHARS).collect();
-        match effect {
-            Effect::Ensure { area, .. } | Effect::Remove { area, .. } => {
-                if let Some(edge) = self.edges.get_mut(area) {
-                    if permanent && matches!(effect, Effect::Ensure { .. }) {
-                        edge.refused = Some(message.clone());
-                    }
-                    edge.complaint = Some(message);
-                }
+        let (at, of) = match effect {
+            Effect::Ensure { service, area } => {
+                let service = service.clone();
+                (Some(area), Refused::Instance { service })
             }
-            Effect::Scale { .. } | Effect::Route { .. } | Effect::Record { .. } => {
-                for edge in self.edges.values_mut().filter(|edge| edge.phase.plan().is_some()) {
-                    edge.complaint = Some(message.clone());
-                }
+            Effect::Remove { service, area } => {
+                let service = service.clone();
+                (Some(area), Refused::Removal { service })
             }
+            Effect::Route { .. } | Effect::Scale { .. } => (None, Refused::Weights),
+            Effect::Record { .. } => return,
+        };
+        for (name, edge) in &mut self.edges {
+            let concerned = match at {
+                Some(area) => area == name,
+                // Nobody says whose weights: those that are moving, or, at rest, everybody's.
+                None => true,
+            };
+            if !concerned {
+                continue;
+            }
+            edge.complain(&message, now);
+            if permanent && edge.phase.plan().is_some() {
+                edge.refusal = Some(Refusal {
+                    of: of.clone(),
+                    message: message.clone(),
+                });
+            }
+        }
+    }
+}
+
+// === impl Effect ===
+
+impl Effect {
+    /// Whether it is about instances of this edge.
+    fn is_at(&self, edge: &AreaName) -> bool {
+        match self {
+            Self::Ensure { area, .. } | Self::Remove { area, .. } => area == edge,
+            Self::Scale { .. } | Self::Route { .. } | Self::Record { .. } => false,
         }
     }
 }
@@ -363,6 +369,7 @@ impl Ledger {
             remove,
             planned: None,
             predicted_again_us: None,
+            correction: None,
             times: Times {
                 decided: now,
                 ..Times::default()

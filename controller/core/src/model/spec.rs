@@ -65,6 +65,8 @@ pub struct Edge {
     pub capacity: Capacity,
     /// Highest mean user delay that is wanted; none: the solver leaves what runs there as it is.
     pub target: Option<Micros>,
+    /// What its callers leave on the cloud, where that is not [`Spec::standby`].
+    pub standby: Option<Standby>,
 }
 
 /// Room at an edge: the sum over its replicas must stay within each limit. None: no limit.

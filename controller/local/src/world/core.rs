@@ -32,6 +32,8 @@ pub(super) struct Core {
     pub(super) pods: Pods,
     next_pod: u32,
     pub(super) routing: RoutingPlan,
+    /// As in the state.
+    pub(super) orders: u64,
     spawner: Spawner,
     events: mpsc::Sender<(u32, Event)>,
     happened: mpsc::Receiver<(u32, Event)>,
@@ -87,6 +89,7 @@ impl Core {
             pods: Pods::default(),
             next_pod: 1,
             routing: RoutingPlan::default(),
+            orders: 0,
             spawner,
             events,
             happened,
@@ -176,6 +179,16 @@ impl Core {
         let localities = self.areas.get(area).cloned().unwrap_or_default();
         for locality in localities.iter().filter(|locality| !present.contains(locality)) {
             self.start_pod(Some(service), area, Some(locality));
+        }
+    }
+
+    /// One pod more, in the locality that has fewest.
+    pub(super) fn start_replica(&mut self, service: &ServiceName, area: &AreaName) {
+        let pods = || self.pods.0.values().filter(|pod| pod.is_of(service, area));
+        let count = |locality: &&Locality| pods().filter(|pod| pod.locality == **locality).count();
+        let localities = self.areas.get(area).into_iter().flatten();
+        if let Some(locality) = localities.min_by_key(count).cloned() {
+            self.start_pod(Some(service), area, Some(&locality));
         }
     }
 

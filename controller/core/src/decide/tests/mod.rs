@@ -4,4 +4,5 @@ mod random;
 mod rules;
 mod scenarios;
 mod users;
+mod verification;
 mod world;
