@@ -16,7 +16,7 @@ use super::proxy::{Ending, Key, Proxy};
 use super::spec::{CallSpec, ServiceSpec};
 
 /// Requests of an edge that are walked in a tick.
-pub(super) const WALKS: u32 = 24;
+pub(super) const WALKS: u32 = 16;
 /// Network and proxies of a call within an area, microseconds.
 const HOP_US: f64 = 400.0;
 /// When nothing answers, callers give up after this.

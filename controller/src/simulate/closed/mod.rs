@@ -39,7 +39,7 @@ const TICKS_A_ROUND: u32 = 2;
 /// sent again, a round trip, and a heartbeat.
 const FLUSH: Duration = Duration::from_secs(45);
 /// Inputs that are constant for this long find the machine at rest.
-pub const AT_REST_AFTER: Duration = Duration::from_secs(360);
+pub const AT_REST_AFTER: Duration = Duration::from_secs(300);
 
 /// What a run was like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -43,6 +43,8 @@ pub(super) struct EdgeWorld {
     pub(super) slow_ms: f64,
     /// Share of requests that fail at the edge's instances.
     pub(super) edge_errors: f64,
+    /// Share of requests that fail at the cloud's instances.
+    pub(super) cloud_errors: f64,
     /// Share of user requests that fail wherever they go.
     pub(super) user_errors: f64,
     /// Instances take this long; `None`: for ever.
@@ -61,6 +63,7 @@ impl Default for EdgeWorld {
             silent: false,
             slow_ms: 0.0,
             edge_errors: 0.0,
+            cloud_errors: 0.0,
             user_errors: 0.0,
             ready_after: Some(Duration::from_secs(2)),
             longest_ms: 500.0,
@@ -120,7 +123,11 @@ impl EdgeWorld {
                     *carry += requests;
                     let count = carry.floor();
                     *carry -= count;
-                    let fail = if there == *name { self.edge_errors } else { 0.0 };
+                    let fail = if there == *name {
+                        self.edge_errors
+                    } else {
+                        self.cloud_errors
+                    };
                     slot.calls
                         .insert(key, (whole(count), whole((count * fail).round())));
                 }

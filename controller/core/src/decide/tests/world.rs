@@ -34,6 +34,8 @@ pub(super) struct World {
     pub(super) replicas: BTreeMap<ServiceName, u32>,
     /// What the planner says that the cloud needs.
     pub(super) cloud_replicas: BTreeMap<ServiceName, u32>,
+    /// No replica is added in the cloud.
+    pub(super) stuck: bool,
     /// What autoscalers want.
     pub(super) desired: BTreeMap<(ServiceName, AreaName), u32>,
     pub(super) unavailable: BTreeMap<AreaName, String>,
@@ -175,6 +177,7 @@ impl World {
             pending: None,
             replicas: BTreeMap::new(),
             cloud_replicas: BTreeMap::new(),
+            stuck: false,
             desired: BTreeMap::new(),
             unavailable: BTreeMap::new(),
             unroutable: BTreeMap::new(),
@@ -383,7 +386,9 @@ impl World {
             Effect::Scale {
                 service, replicas, ..
             } => {
-                self.replicas.insert(service.clone(), *replicas);
+                if !self.stuck {
+                    self.replicas.insert(service.clone(), *replicas);
+                }
             }
             Effect::Route { plan } => self.pending = Some(plan.clone()),
             Effect::Record { .. } => {}
