@@ -127,7 +127,7 @@ async fn with_failover_the_edge_serves_all_and_the_cloud_at_once_when_it_is_kill
         .pid
         .unwrap();
     let ordered = Instant::now();
-    client.kill(host("s0"), "edge-1".into()).await.unwrap();
+    client.kill(host("s0"), "edge-1".into(), Part::Pod).await.unwrap();
     while runs(envoy) {
         tokio::task::yield_now().await;
     }

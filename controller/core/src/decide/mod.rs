@@ -220,11 +220,18 @@ pub fn step(mut state: State, event: Event<'_>, now: Timestamp, config: &Config)
 
 impl State {
     /// Says that nobody looked or acted from [`State::at`] on: the controller was away, or could not act. As with a silent
-    /// edge, the time until the next evaluation counts for no deadline of a plan under way.
+    /// edge, the time until the next evaluation counts for no deadline of a plan under way; and evaluations before it are
+    /// not in a row with those after it.
     pub fn interrupt(&mut self) {
-        let under_way = |edge: &&mut EdgeState| edge.phase.plan().is_some();
-        for edge in self.edges.values_mut().filter(under_way) {
-            edge.silent_since.get_or_insert(self.at);
+        for edge in self.edges.values_mut() {
+            match &mut edge.phase {
+                Phase::Acting { .. } | Phase::Verifying { .. } | Phase::RollingBack { .. } => {
+                    edge.silent_since.get_or_insert(self.at);
+                }
+                Phase::Alarmed { .. } => edge.phase = Phase::Observing,
+                Phase::Held { alarm, .. } => *alarm = None,
+                Phase::Observing | Phase::CoolingDown { .. } => {}
+            }
         }
     }
 

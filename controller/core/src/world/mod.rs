@@ -13,7 +13,7 @@
 //!                [`World::proxies`]  [`World::cluster`]  ◄── [`World::perform`]: instances, weights
 //! ```
 //!
-//! What it leaves out: retries beyond Istio's two, connection pools, bandwidth, clients that go away.
+//! What it leaves out: retries beyond Istio's two, connection pools, clients that go away.
 
 mod draw;
 mod example;
@@ -31,11 +31,10 @@ use crate::cluster::{self, Cluster, RoutingPlan, Weights};
 use crate::decide::Effect;
 use crate::ids::{AreaName, ServiceName};
 
-pub use draw::Draw;
+pub use draw::{Draw, LogNormal};
 pub use proxy::{Ending, Key, Proxy, Tally, Worker};
 pub use spec::{CallSpec, EdgeSpec, Load, ServiceSpec, Spec};
 
-use draw::LogNormal;
 use instance::{Instance, Life, Replica};
 use requests::{Link, WALKS, Walk};
 
@@ -190,6 +189,7 @@ impl World {
             + self.spec.level_sd * libm::sqrt(1.0 - LEVEL_PHI * LEVEL_PHI) * self.draw.normal();
         self.level = self.level.max(0.5);
         self.serve();
+        self.links.iter_mut().for_each(Link::settle);
         self.live();
     }
 
@@ -203,7 +203,7 @@ impl World {
                 services: &self.spec.services,
                 instances: &mut self.instances,
                 proxies: &mut self.proxies,
-                links: &self.links,
+                links: &mut self.links,
                 shares: &self.shares,
                 level: self.level,
                 own: &self.own,
@@ -370,6 +370,11 @@ impl World {
             .get(edge)
             .filter(|link| !link.is_cut)
             .map(|link| link.rtt_us)
+    }
+
+    /// Bytes that crossed an edge's link since the start.
+    pub fn carried_bytes(&self, edge: usize) -> f64 {
+        self.links.get(edge).map_or(0.0, |link| link.carried)
     }
 
     /// Whether proxies still hold weights that were replaced.
@@ -579,5 +584,9 @@ fn link(edge: &EdgeSpec) -> Link {
         rtt_us: edge.rtt_us,
         jitter: LogNormal::new(edge.jitter),
         is_cut: false,
+        bandwidth: edge.bandwidth,
+        bytes: 0.0,
+        carried: 0.0,
+        busy: 0.0,
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use gma_core::cluster::Cluster;
 use gma_core::decide::{self, Config, Effect, Event, State};
 use gma_core::ids::Timestamp;
-use gma_core::measured::Learned;
 use gma_core::snapshot::Snapshot;
 use gma_core::world::World;
 use gma_telemetry::{Directory, Proxy, ProxyRole, Telemetry};
 
 use super::filters::CONTAINER_PORT;
 use crate::control::WINDOW;
+use crate::memory::Memory;
 use crate::planner::MeasuredPlanner;
 use crate::usage::CpuUsage;
 
@@ -40,16 +40,30 @@ pub(super) struct Seen {
 // === impl Controller ===
 
 impl Controller {
-    /// Starts with a state that was saved, or with none; its clock goes on from there. Telemetry starts empty.
-    pub(super) fn start(config: &Config, state: State, now: Duration) -> Self {
+    /// Starts with what an earlier one wrote down, if it did; its clock goes on from there. Telemetry starts empty.
+    pub(super) fn start(config: &Config, memory: Option<Memory>, now: Duration) -> Self {
+        let (mut state, learned) = memory
+            .map(|memory| memory.resume(unix_ms(now)))
+            .unwrap_or_default();
+        state.interrupt();
         Self {
             telemetry: Telemetry::new(gma_telemetry::Config::default()),
             began: (now, state.at),
             state,
-            planner: MeasuredPlanner::new(config, Learned::default()),
+            planner: MeasuredPlanner::new(config, learned),
             usage: CpuUsage::default(),
             listed: Vec::new(),
         }
+    }
+
+    /// What the next one can go on with.
+    ///
+    /// # Errors
+    /// It does not serialise, or does not read back.
+    pub(super) fn memory(&self, now: Duration) -> Result<Memory, String> {
+        let bytes = Memory::encode(&self.state, self.planner.learned(), unix_ms(now))
+            .map_err(|error| error.to_string())?;
+        Memory::decode(&bytes).map_err(|error| error.to_string())
     }
 
     pub(super) fn now(&self, world: Duration) -> Timestamp {
@@ -106,6 +120,11 @@ impl Controller {
         let now = self.now(world.now());
         (self.state, _) = decide::step(std::mem::take(&mut self.state), event, now, config);
     }
+}
+
+/// The wall clock: the world's time is all there is.
+fn unix_ms(now: Duration) -> u64 {
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn directory(world: &World) -> Directory {

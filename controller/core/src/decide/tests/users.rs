@@ -1,6 +1,6 @@
 //! The users of an edge: their requests, delays and failures, and what a snapshot says of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::world::{CLOUD, area};
@@ -15,6 +15,8 @@ use crate::snapshot::{
 pub(super) const TICK: Duration = Duration::from_millis(500);
 pub(super) const SLOTS: usize = 8;
 const BASE_MS: f64 = 20.0;
+/// What each request takes inside each instance, as its proxy says.
+const INSIDE_US: u64 = 10_000;
 /// Caller, callee, calls per request of the caller.
 const CALLS: [(&str, &str, f64); 4] = [
     ("user", "front", 1.0),
@@ -51,6 +53,8 @@ pub(super) struct EdgeWorld {
     pub(super) ready_after: Option<Duration>,
     /// The longest request of every service.
     pub(super) longest_ms: f64,
+    /// Instances of these are never Ready.
+    pub(super) never_ready: BTreeSet<&'static str>,
     slots: VecDeque<Slot>,
     carry: BTreeMap<Key, f64>,
 }
@@ -67,6 +71,7 @@ impl Default for EdgeWorld {
             user_errors: 0.0,
             ready_after: Some(Duration::from_secs(2)),
             longest_ms: 500.0,
+            never_ready: BTreeSet::new(),
             slots: VecDeque::new(),
             carry: BTreeMap::new(),
         }
@@ -157,7 +162,7 @@ impl EdgeWorld {
                 area: at.clone(),
                 outcomes,
                 timed: outcomes.ok,
-                sum_us: 0,
+                sum_us: outcomes.ok * INSIDE_US,
                 response_bytes: 0,
                 longest_us: whole(self.longest_ms * 1e3),
                 long_in_hour: self.longest_ms > 60e3,
