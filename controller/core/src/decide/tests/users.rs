@@ -49,6 +49,8 @@ pub(super) struct EdgeWorld {
     pub(super) user_errors: f64,
     /// Instances take this long; `None`: for ever.
     pub(super) ready_after: Option<Duration>,
+    /// Coverage of the gateways.
+    pub(super) gateways: Coverage,
     /// Instances of these are never Ready.
     pub(super) never_ready: BTreeSet<&'static str>,
     slots: VecDeque<Slot>,
@@ -67,6 +69,7 @@ impl Default for EdgeWorld {
             edge_errors: 0.0,
             user_errors: 0.0,
             ready_after: Some(Duration::from_secs(2)),
+            gateways: Coverage::default(),
             never_ready: BTreeSet::new(),
             slots: VecDeque::new(),
             delays: VecDeque::new(),
@@ -205,7 +208,7 @@ impl EdgeWorld {
             report_age,
             slots: self.delays.iter().cloned().collect(),
             slots_end: at,
-            coverage: Coverage::default(),
+            coverage: self.gateways,
         }
     }
 
