@@ -206,7 +206,7 @@ impl HoldReason {
 
     /// Whether too little is heard to judge a step or an effect by it.
     pub(super) const fn is_blindness(&self) -> bool {
-        matches!(self, Self::LowCoverage { .. })
+        matches!(self, Self::LowCoverage { .. } | Self::StaleTelemetry { .. })
     }
 }
 

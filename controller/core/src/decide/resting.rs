@@ -78,7 +78,15 @@ impl Machine<'_> {
             },
             _ => Alarm {
                 direction,
-                since: self.turn.now,
+                since: match phase {
+                    // A change widens the interval at once: it dates from then.
+                    Phase::Held {
+                        reason: HoldReason::NoInterval,
+                        since,
+                        ..
+                    } => *since,
+                    _ => self.turn.now,
+                },
                 seen: u32::from(certain),
                 asked: None,
             },

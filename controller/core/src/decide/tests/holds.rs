@@ -43,11 +43,6 @@ fn what_is_not_measured_is_not_acted_on() {
         |w| w.edge().rate = 200.0,
     );
     is_held_and_released(
-        |w| w.edge().rate = 3.0,
-        |r| matches!(r, HoldReason::TooFewRequests { .. }),
-        |w| w.edge().rate = 200.0,
-    );
-    is_held_and_released(
         |w| w.edge().silent = true,
         |r| matches!(r, HoldReason::EdgeSilent { .. }),
         |w| w.edge().silent = false,
@@ -87,6 +82,45 @@ fn a_move_needs_the_proxies_on_the_users_path() {
         "{}",
         world.story.join("\n")
     );
+}
+
+fn gateways(heard: u32) -> Coverage {
+    Coverage {
+        expected: 2,
+        heard,
+        blind: 0,
+    }
+}
+
+#[test]
+fn a_gateway_that_is_not_heard_holds_the_edge() {
+    is_held_and_released(
+        |w| w.edge().gateways = gateways(1),
+        |r| {
+            *r == HoldReason::LowCoverage {
+                of: Covered::Gateways,
+                share: 0.5,
+                needed: 1.0,
+            }
+        },
+        |w| w.edge().gateways = gateways(2),
+    );
+}
+
+#[test]
+fn low_coverage_in_the_middle_of_a_move_stops_its_clock() {
+    for share in [50, 99] {
+        let mut world = World::new(&[EDGE]);
+        world.edge().rtt_ms = 150.0;
+        world.run_until(60, |w| w.share("front") == share);
+        world.edge().gateways = gateways(1);
+        let written = world.effects.len();
+        world.run(300);
+        assert_eq!((world.effects.len(), world.share("front")), (written, share));
+        assert!(world.phase().plan().is_some() && world.outcomes().is_empty());
+        world.edge().gateways = gateways(2);
+        world.run_until(120, |w| w.outcomes() == [&Outcome::Kept]);
+    }
 }
 
 #[test]

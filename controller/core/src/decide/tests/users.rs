@@ -53,6 +53,8 @@ pub(super) struct EdgeWorld {
     pub(super) ready_after: Option<Duration>,
     /// The longest request of every service.
     pub(super) longest_ms: f64,
+    /// Coverage of the gateways.
+    pub(super) gateways: Coverage,
     /// Instances of these are never Ready.
     pub(super) never_ready: BTreeSet<&'static str>,
     slots: VecDeque<Slot>,
@@ -73,6 +75,7 @@ impl Default for EdgeWorld {
             user_errors: 0.0,
             ready_after: Some(Duration::from_secs(2)),
             longest_ms: 500.0,
+            gateways: Coverage::default(),
             never_ready: BTreeSet::new(),
             slots: VecDeque::new(),
             delays: VecDeque::new(),
@@ -217,7 +220,7 @@ impl EdgeWorld {
             report_age,
             slots: self.delays.iter().cloned().collect(),
             slots_end: at,
-            coverage: Coverage::default(),
+            coverage: self.gateways,
         }
     }
 
