@@ -114,7 +114,8 @@ impl Source {
             let expected = rps / 10.0 * (1.0 + 0.3 * phase.sin());
             let requests = (expected + expected.sqrt() * self.normal()).round().max(0.0) as u32;
             for _ in 0..requests {
-                let relative = self.shape[(self.uniform() * BUCKETS as f64) as usize];
+                let part = (self.uniform() * BUCKETS as f64) as usize;
+                let relative = self.shape[part];
                 middles.push(bucket((scale * relative) as u32));
                 sum_us += scale * relative;
                 count += 1;
