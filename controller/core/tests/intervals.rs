@@ -114,7 +114,8 @@ impl Source {
             let expected = rps / 10.0 * (1.0 + 0.3 * phase.sin());
             let requests = (expected + expected.sqrt() * self.normal()).round().max(0.0) as u32;
             for _ in 0..requests {
-                let relative = self.shape[(self.uniform() * BUCKETS as f64) as usize];
+                let part = (self.uniform() * BUCKETS as f64) as usize;
+                let relative = self.shape[part];
                 middles.push(bucket((scale * relative) as u32));
                 sum_us += scale * relative;
                 count += 1;
@@ -197,7 +198,7 @@ fn chance(rate: f64, trials: usize) -> f64 {
 #[test]
 fn the_mean_is_missed_no_more_often_than_promised() {
     let alphas = [0.05, 0.01, 1e-4];
-    let trials = 2_000;
+    let trials = 1_000;
     for noise in [
         INDEPENDENT,
         PROMISED,
@@ -270,7 +271,8 @@ fn shape_table() -> &'static [f64] {
 #[test]
 fn quantiles_are_missed_no_more_often_than_promised() {
     let trials = 1_000;
-    for share in [0.5, 0.9, 0.95, 0.99] {
+    // Not p99: of the 40 delays that are drawn it lies in the last, so only the level would move it.
+    for share in [0.5, 0.9, 0.95] {
         let truth = true_quantile(share, PROMISED);
         for slots in [8, 20, 40] {
             let mut source = Source::new(PROMISED, slots as u64);
@@ -340,7 +342,7 @@ fn slots_to_see(noise: Noise, share: Option<f64>, step: f64, seed: u64) -> usize
 
 #[test]
 fn a_step_to_one_fifth_above_the_bound_is_seen_in_time() {
-    let seeds = 200;
+    let seeds = 100;
     let hundred = Noise {
         rps: 100.0,
         ..INDEPENDENT
