@@ -39,7 +39,7 @@ struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// Requests a second of the users of edge-1; those of edge-2 send a quarter.
+    /// Requests a second of the users of edge-1; those of edge-2 send two fifths.
     #[arg(long)]
     rate: Option<f64>,
 
