@@ -49,7 +49,10 @@ impl Machine<'_> {
     fn silent(&mut self, phase: Phase, reason: HoldReason) -> Phase {
         let now = self.turn.now;
         match phase {
-            Phase::Acting { .. } | Phase::Verifying { .. } | Phase::RollingBack { .. } => {
+            Phase::Acting { .. }
+            | Phase::Verifying { .. }
+            | Phase::Relieving { .. }
+            | Phase::RollingBack { .. } => {
                 self.edge.silent_since.get_or_insert(now);
                 phase
             }
@@ -63,6 +66,7 @@ impl Machine<'_> {
         if let Some(since) = self.edge.silent_since.take() {
             phase.postpone(now.since(since));
         }
+        self.watch_loads(&phase, read.as_ref().ok());
         phase = match self.turn.config.mode {
             Mode::Enforce => self.restore(phase),
             Mode::Observe | Mode::Recommend => self.let_go(phase),
@@ -70,6 +74,7 @@ impl Machine<'_> {
         match phase {
             Phase::Acting { plan, progress } => self.act(plan, progress),
             Phase::Verifying { plan, since, until } => self.verify(plan, since, until, read),
+            Phase::Relieving { plan, step } => self.relieving(plan, step, read),
             Phase::RollingBack {
                 plan,
                 cause,
@@ -85,7 +90,10 @@ impl Machine<'_> {
     /// Without the right to act a plan is left where it is: every state of it serves.
     fn let_go(&mut self, phase: Phase) -> Phase {
         match phase {
-            Phase::Acting { plan, .. } | Phase::Verifying { plan, .. } | Phase::RollingBack { plan, .. } => {
+            Phase::Acting { plan, .. }
+            | Phase::Verifying { plan, .. }
+            | Phase::Relieving { plan, .. }
+            | Phase::RollingBack { plan, .. } => {
                 self.finish(plan, Outcome::Abandoned);
                 Phase::Observing
             }
@@ -125,7 +133,11 @@ impl Machine<'_> {
                     progress,
                 }
             }
-            Phase::Acting { .. } | Phase::Verifying { .. } => phase,
+            Phase::Relieving { plan, step } if broken.contains(&step.service) => {
+                self.finish(plan, Outcome::Abandoned);
+                self.restore(Phase::Observing)
+            }
+            Phase::Acting { .. } | Phase::Verifying { .. } | Phase::Relieving { .. } => phase,
             Phase::Observing | Phase::Alarmed { .. } | Phase::CoolingDown { .. } | Phase::Held { .. } => {
                 if !broken.is_empty() {
                     let apart = self.edge.last_crash.replace(now).map(|last| now.since(last));
@@ -134,6 +146,7 @@ impl Machine<'_> {
                     }
                     return self.take_away(broken, Trigger::InstanceFailed);
                 }
+                self.settle_reliefs();
                 let unfinished = self.unfinished();
                 if unfinished.is_empty() {
                     phase
@@ -194,7 +207,9 @@ impl Machine<'_> {
         let Turn { edge, in_force, .. } = &self.turn;
         self.placed()
             .into_iter()
-            .filter(|s| routes::share(in_force, s, edge) <= SECOND_STEP)
+            .filter(|s| {
+                routes::share(in_force, s, edge) <= SECOND_STEP && self.edge.loads.relief(s).is_none()
+            })
             .collect()
     }
 
@@ -318,7 +333,7 @@ impl Machine<'_> {
         self.edge.paths = None;
         if let (Some(direction), Some(after)) = (plan.direction(), after) {
             let errors = self.edge.prediction.entry(direction).or_default();
-            errors.record(plan, after.value_us);
+            errors.record(plan, after.value_us, self.turn.now);
         }
     }
 
@@ -356,7 +371,7 @@ impl Machine<'_> {
         }
     }
 
-    fn cool_down(&self) -> Phase {
+    pub(super) fn cool_down(&self) -> Phase {
         Phase::CoolingDown {
             until: self.turn.now.after(self.turn.config.cool_down),
         }

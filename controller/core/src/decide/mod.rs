@@ -39,6 +39,8 @@
 mod config;
 mod evidence;
 mod machine;
+mod overload;
+mod own;
 mod paths;
 mod phase;
 mod plan;
@@ -66,6 +68,7 @@ use crate::snapshot::Snapshot;
 
 pub use config::{Band, Config, EmptyBand, Mode, Objective, Statistic};
 pub use evidence::{Position, Reading};
+pub use overload::Step;
 pub use phase::{Alarm, EdgeState, Phase};
 pub use plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
 pub use prediction::{Correction, PredictionErrors};
@@ -228,7 +231,7 @@ impl State {
             let services = machine
                 .phase
                 .plan()
-                .map(|plan| plan.add.iter().chain(&plan.remove));
+                .map(|plan| plan.add.iter().chain(&plan.remove).chain(plan.trigger.service()));
             services
                 .into_iter()
                 .flatten()

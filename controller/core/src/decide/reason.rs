@@ -102,6 +102,13 @@ pub enum HoldReason {
         /// Where.
         edge: AreaName,
     },
+    /// A service at the edge was overloaded and gave up part of its share: nothing more is placed there.
+    Relieved {
+        /// Which.
+        service: ServiceName,
+        /// Share of the edge, percent.
+        share: u32,
+    },
     /// The planner has nothing to offer.
     NoPlan {
         /// Why.
@@ -125,6 +132,9 @@ impl fmt::Display for HoldReason {
             }
             Self::MovesSpent { per_hour } => write!(f, "{per_hour} moves an hour are used up"),
             Self::ServiceBusy { service, edge } => write!(f, "{service} is moving at {edge}"),
+            Self::Relieved { service, share } => {
+                write!(f, "{service} was overloaded at the edge and has {share} % there")
+            }
             Self::NoPlan { why } => why.fmt(f),
             Self::Recommending => f.write_str("a move is recommended, the mode does not enforce it"),
         }
@@ -194,6 +204,13 @@ pub enum Cause {
         /// After, microseconds.
         after_us: f64,
     },
+    /// A service that got weight back saturates again.
+    OverloadedAgain {
+        /// Which.
+        service: ServiceName,
+        /// Its own time, microseconds.
+        own_us: f64,
+    },
     /// Requests kept arriving at an instance without weight.
     NotDrained,
 }
@@ -239,6 +256,9 @@ impl fmt::Display for Cause {
                     ms(*before_us),
                     ms(*after_us)
                 )
+            }
+            Self::OverloadedAgain { service, own_us } => {
+                write!(f, "{service} is overloaded again: {} inside", ms(*own_us))
             }
             Self::NotDrained => f.write_str("requests kept arriving at an instance without weight"),
         }

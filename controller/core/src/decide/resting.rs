@@ -19,6 +19,9 @@ impl Machine<'_> {
             Ok(reading) => reading,
             Err(reason) => return phase.held(reason, None, now),
         };
+        if let Some(relieving) = self.give_back(reading) {
+            return relieving;
+        }
         let band = self.objective.band;
         let direction = if reading.value_us > band.offload_above_us() {
             Direction::Offload
@@ -36,6 +39,7 @@ impl Machine<'_> {
             Phase::Observing
             | Phase::Acting { .. }
             | Phase::Verifying { .. }
+            | Phase::Relieving { .. }
             | Phase::RollingBack { .. }
             | Phase::CoolingDown { .. } => None,
         };
@@ -56,6 +60,11 @@ impl Machine<'_> {
         let many = alarm.seen >= self.turn.config.consecutive;
         if !settled || !many || self.turn.config.mode == Mode::Observe {
             return Phase::Alarmed { alarm };
+        }
+        if direction == Direction::Offload
+            && let Some(relieving) = self.relieve(alarm, reading)
+        {
+            return relieving;
         }
         if alarm
             .asked
@@ -98,6 +107,11 @@ impl Machine<'_> {
             return Err(HoldReason::MovesSpent {
                 per_hour: config.moves_per_hour,
             });
+        }
+        if alarm.direction == Direction::Offload
+            && let Some(relieved) = self.relieved()
+        {
+            return Err(relieved);
         }
         let band = self.objective.band;
         let (target_us, planned) = self.ask(alarm.direction, reading.value_us);
@@ -147,6 +161,7 @@ impl Machine<'_> {
         let (least, most) = (1.0 - config.most_change, self.objective.band.offload_above_us());
         let target_us = self.objective.band.target_us();
         let errors = self.edge.prediction.get(&direction).copied().unwrap_or_default();
+        let errors = errors.faded(self.turn.now);
         let ask = |target_us: f64| {
             // The planner doesn't know its bias, so it is asked for what will come to the target.
             let asked_us = target_us - errors.correction(value_us, target_us).bias_us;

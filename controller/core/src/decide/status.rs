@@ -57,6 +57,7 @@ fn account(edge: &EdgeState, now: Timestamp) -> Account<'_> {
         | Phase::Alarmed { .. }
         | Phase::Acting { .. }
         | Phase::Verifying { .. }
+        | Phase::Relieving { .. }
         | Phase::RollingBack { .. }
         | Phase::CoolingDown { .. } => None,
     };
@@ -81,6 +82,7 @@ fn name(phase: &Phase) -> &'static str {
         Phase::Alarmed { .. } => "alarmed",
         Phase::Acting { .. } => "acting",
         Phase::Verifying { .. } => "verifying",
+        Phase::Relieving { .. } => "relieving",
         Phase::RollingBack { .. } => "rollingBack",
         Phase::CoolingDown { .. } => "coolingDown",
         Phase::Held { .. } => "held",
@@ -105,6 +107,7 @@ fn sentence(edge: &EdgeState, now: Timestamp) -> String {
         Phase::Verifying { plan, until, .. } => {
             format!("verifying, {:.0} s left: {}", left(until), plan.sentence())
         }
+        Phase::Relieving { plan, step } => format!("relieving, {}: {}", step.sentence(), plan.sentence()),
         Phase::RollingBack {
             plan,
             cause,
