@@ -9,7 +9,7 @@ export GMA_ENVOY := $(CURDIR)/.tools/envoy/envoy/_bin/envoy
 export GMA_FILTER := $(CURDIR)/target/gma-filter.wasm
 export GMA_BIN := $(CURDIR)/target/release
 
-.PHONY: help playground test check bench-filter bench-solver build filter tools preflight
+.PHONY: help playground chaos test check bench-filter bench-solver build filter tools preflight
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +43,10 @@ build: preflight filter tools ## build the filter, the controller, the cell and 
 
 playground: build ## offload and unoffload on this machine, with a report (SEED=1 ARGS='--stay' ARGS='--json FILE')
 	@target/release/gma-playground $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+chaos: build ## faults on real Envoys under load, with a table (ARGS='--json FILE' ARGS='--only NAME')
+	cargo build --quiet --release -p gma-tests --bin chaos
+	@target/release/chaos $(ARGS)
 
 test: build ## all tests; those with processes run one at a time
 	cargo test --workspace --exclude gma-tests --no-fail-fast

@@ -21,11 +21,12 @@ use crate::planner::MeasuredPlanner;
 use crate::platform::{Observation, Platform};
 use crate::shared::{Round, Shared};
 use crate::usage::CpuUsage;
+use crate::view::{Recorder, Seen};
 
 /// Evaluated each 0.5 s, as often as gateways report.
 const PERIOD: Duration = Duration::from_millis(500);
 /// Window of the snapshot on which decisions stand.
-const WINDOW: Duration = Duration::from_secs(4);
+pub(crate) const WINDOW: Duration = Duration::from_secs(4);
 /// A platform that does not answer within this has failed the round.
 const PLATFORM_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,6 +39,7 @@ pub struct ControlLoop<P> {
     state: State,
     usage: CpuUsage,
     planner: MeasuredPlanner,
+    recorder: Recorder,
     /// As the telemetry has it.
     directory: Option<Directory>,
     /// Text of the last failed round: a failure that lasts is logged once.
@@ -54,6 +56,7 @@ impl<P: Platform> ControlLoop<P> {
             config,
             state: State::default(),
             usage: CpuUsage::default(),
+            recorder: Recorder::default(),
             directory: None,
             complaint: None,
         }
@@ -126,8 +129,7 @@ impl<P: Platform> ControlLoop<P> {
         for effect in &effects {
             self.perform(effect).await;
         }
-        self.publish(&snapshot, &cluster);
-        Ok(())
+        self.publish(&snapshot, &cluster)
     }
 
     async fn perform(&mut self, effect: &Effect) {
@@ -163,17 +165,21 @@ impl<P: Platform> ControlLoop<P> {
         }
     }
 
-    fn publish(&self, snapshot: &Snapshot, cluster: &Cluster) {
+    fn publish(&mut self, snapshot: &Snapshot, cluster: &Cluster) -> anyhow::Result<()> {
         let now = self.shared.now();
-        let view = json!({
-            "at": now,
-            "config": self.config,
-            "edges": decide::accounts(&self.state, now),
-            "cluster": cluster,
-            "snapshot": snapshot,
-            "cpuCores": self.usage.cores(),
+        let cores = self.usage.cores();
+        let view = self.recorder.view(&Seen {
+            now,
+            config: &self.config,
+            state: &self.state,
+            cluster,
+            snapshot,
+            cores: &cores,
+            settings: self.planner.settings(),
         });
-        self.shared.publish(Round { at: now, view });
+        let round = Round::new(now, &view).context("the view of the round can't be written")?;
+        self.shared.publish(round);
+        Ok(())
     }
 }
 

@@ -27,3 +27,4 @@ pub mod shared;
 pub mod simulate;
 pub mod usage;
 pub mod verify;
+pub mod view;

@@ -39,6 +39,11 @@ impl MeasuredPlanner {
         self.settings.learned = learned;
     }
 
+    /// What it counts with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Learns from a window, and takes the CPU in use, cores by service.
     pub fn observe(&mut self, snapshot: &Snapshot, cores: BTreeMap<ServiceName, f64>) {
         self.settings.cpu_cores = cores

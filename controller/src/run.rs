@@ -1,6 +1,5 @@
 //! The commands, and the wiring of `gma run`: logs, platform, server, control loop, shutdown.
 
-use std::future::IntoFuture as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -95,12 +94,14 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let shared = Arc::new(Shared::new(Telemetry::new(gma_telemetry::Config::default())));
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let server = axum::serve(listener, http::router(Arc::clone(&shared)))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    tasks.spawn(async move { server.into_future().await.context("the HTTP server failed") });
+    let server = http::serve(listener, Arc::clone(&shared), shutdown.clone());
+    tasks.spawn(async move {
+        server.await;
+        Ok(())
+    });
     let control = ControlLoop::new(Arc::clone(&shared), LocalPlatform::new(client), config);
     tasks.spawn(control.run(shutdown.clone()));
-    info!(%address, "listening: /v1/reports /live /ready /metrics /api/v1/state");
+    info!(%address, "listening; the page is at /");
 
     let result = tokio::select! {
         signal = end_signal() => signal.map(|name| info!(signal = name, "ending")),

@@ -5,9 +5,15 @@ use std::time::Instant;
 
 use gma_core::ids::Timestamp;
 use gma_telemetry::Telemetry;
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::ControllerMetrics;
+
+/// Pages that follow at a time: each costs a copy of the view twice a second.
+pub const MAX_FOLLOWERS: usize = 32;
 
 /// State of the process.
 #[derive(Debug)]
@@ -15,7 +21,11 @@ pub struct Shared {
     started: Instant,
     telemetry: Mutex<Telemetry>,
     /// The last round of the control loop, as served at `/api/v1/state`; none before the first.
-    round: Mutex<Option<Arc<Round>>>,
+    round: watch::Sender<Option<Arc<Round>>>,
+    /// A permit for each page that may follow.
+    pub(crate) followers: Arc<Semaphore>,
+    /// Ends what would follow for ever.
+    pub(crate) ending: CancellationToken,
     /// The controller's own metrics.
     pub metrics: ControllerMetrics,
 }
@@ -26,7 +36,9 @@ impl Shared {
         Self {
             started: Instant::now(),
             telemetry: Mutex::new(telemetry),
-            round: Mutex::new(None),
+            round: watch::Sender::new(None),
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+            ending: CancellationToken::new(),
             metrics: ControllerMetrics::default(),
         }
     }
@@ -43,12 +55,17 @@ impl Shared {
 
     /// The last round, if there was one.
     pub fn round(&self) -> Option<Arc<Round>> {
-        self.round.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.round.borrow().clone()
+    }
+
+    /// The last round and those to come; who is slow misses some.
+    pub fn rounds(&self) -> watch::Receiver<Option<Arc<Round>>> {
+        self.round.subscribe()
     }
 
     /// Publishes a round.
     pub fn publish(&self, round: Round) {
-        *self.round.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(round));
+        self.round.send_replace(Some(Arc::new(round)));
     }
 }
 
@@ -57,6 +74,19 @@ impl Shared {
 pub struct Round {
     /// When.
     pub at: Timestamp,
-    /// What it saw and did, for people and tools.
-    pub view: Value,
+    /// What it saw and did, as JSON: written once, however many read it.
+    pub view: Box<RawValue>,
+}
+
+impl Round {
+    /// A round at `at`.
+    ///
+    /// # Errors
+    /// The view can't be written as JSON.
+    pub fn new(at: Timestamp, view: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            at,
+            view: to_raw_value(view)?,
+        })
+    }
 }

@@ -206,9 +206,10 @@ async fn equals_envoys_own_at_the_sidecar(mesh: &Mesh, users: &Tally, cart: &Tal
     );
 }
 
-/// The gateway's quantiles, which the controller decides upon, against the client's exact ones.
+/// The gateway's quantiles, which the controller decides upon, against exact ones. Those are Envoy's, not the
+/// client's: on a busy machine a client measures its own waits, too.
 #[tokio::test]
-async fn envoy_quantiles_are_within_two_percent_of_the_clients() {
+async fn envoy_quantiles_are_within_two_percent_of_envoys_own() {
     const CONNECTIONS: usize = 24;
     let mesh = Mesh::start(&Filter::good()).await;
     let controller = Controller::start(mesh.folder.path(), mesh.controller).await;
@@ -242,17 +243,17 @@ async fn envoy_quantiles_are_within_two_percent_of_the_clients() {
         },
     )
     .await;
-    for (name, share) in [("p50Us", 0.5), ("p90Us", 0.9), ("p95Us", 0.95), ("p99Us", 0.99)] {
-        let (found, exact) = (delay[name].as_f64().unwrap(), tally.quantile_us(share) as f64);
+    let exact = mesh.durations_us(sent).await;
+    let is_near = |name: &str, exact: f64| {
+        let found = delay[name].as_f64().unwrap();
         assert!(
             (found / exact - 1.0).abs() <= 0.02,
-            "{name}: {found} µs, the client measured {exact} µs"
+            "{name}: {found} µs, Envoy's own {exact} µs"
         );
+    };
+    for (name, share) in [("p50Us", 0.5), ("p90Us", 0.9), ("p95Us", 0.95), ("p99Us", 0.99)] {
+        let rank = (share * exact.len() as f64).ceil() as usize;
+        is_near(name, exact[rank.max(1) - 1] as f64);
     }
-    let exact = tally.durations_us.iter().sum::<u64>() as f64 / sent as f64;
-    let mean = delay["meanUs"].as_f64().unwrap();
-    assert!(
-        (mean / exact - 1.0).abs() <= 0.02,
-        "mean: {mean} µs, the client measured {exact} µs"
-    );
+    is_near("meanUs", exact.iter().sum::<u64>() as f64 / sent as f64);
 }

@@ -16,3 +16,4 @@ pub mod snapshot;
 pub mod solver;
 pub mod strategy;
 pub mod units;
+pub mod world;

@@ -91,6 +91,9 @@ pub struct State {
     pub envoys: Vec<EnvoyAdmin>,
     /// By edge.
     pub links: BTreeMap<AreaName, LinkState>,
+    /// `Ensure`, `Remove` and `Route` that were taken since the start.
+    #[serde(default)]
+    pub orders: u64,
 }
 
 /// An edge's gateway.

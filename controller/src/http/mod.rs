@@ -1,7 +1,10 @@
-//! What the controller serves: reports in, probes, metrics and the state out.
+//! What the controller serves: reports in; probes, metrics, the state and the page out.
 
+mod events;
 mod exposition;
+mod page;
 mod reports;
+mod serve;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +14,31 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use serde_json::json;
+use gma_core::ids::Timestamp;
+use gma_telemetry::Accounting;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::shared::Shared;
+
+pub use serve::serve;
 
 /// A slow client holds a handler no longer than this.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A controller that has not seen its platform for this long is not ready.
 const READY_AGE: Duration = Duration::from_secs(10);
+
+/// What `/api/v1/state` answers; an event is the same without the accounting.
+#[derive(Serialize)]
+struct StateBody<'a> {
+    now: Timestamp,
+    round: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accounting: Option<Accounting>,
+}
 
 /// Every route, with limits on bodies and time.
 pub fn router(shared: Arc<Shared>) -> Router {
@@ -31,6 +48,10 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/v1/state", get(state))
+        // Its answer begins at once, and the time limit below is that of an answer's begin.
+        .route("/api/v1/events", get(events::follow))
+        .route("/", get(page::index))
+        .route("/page/{file}", get(page::file))
         .layer(DefaultBodyLimit::max(gma_telemetry::MAX_REPORT_BYTES))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
@@ -71,5 +92,10 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 async fn state(State(shared): State<Arc<Shared>>) -> Response {
     let accounting = shared.telemetry().accounting();
     let round = shared.round();
-    Json(json!({ "now": shared.now(), "round": round.as_deref().map(|round| &round.view), "accounting": accounting })).into_response()
+    let state = StateBody {
+        now: shared.now(),
+        round: round.as_deref().map(|round| &*round.view),
+        accounting: Some(accounting),
+    };
+    Json(state).into_response()
 }

@@ -1,5 +1,6 @@
 //! `gma simulate`: sweeps over random applications, every strategy side by side.
 
+pub mod closed;
 mod experiment;
 mod methods;
 mod output;

@@ -32,6 +32,8 @@ pub use accounting::{Accounting, KeyAccount, NodeAccount};
 pub use counters::Counters;
 pub use directory::{Directory, Proxy, ProxyRole};
 pub use export::{BOUNDS_MS, Exported, USER};
+/// The wire format, for whoever plays a proxy.
+pub use gma_report as report;
 /// What an HTTP server needs to know of the report.
 pub use gma_report::{CONTENT_TYPE, PATH, limits::MAX_REPORT_BYTES};
 pub use telemetry::{Busy, Config, Event, Ingested, Mismatch, Refusal, Telemetry};

@@ -2,7 +2,7 @@
 //! HTTP/1.1 and HTTP/2 upstream as the caller speaks, the filter by ECDS.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -95,10 +95,30 @@ impl Listener {
                     "stat_prefix": self.name,
                     "route_config": {"name": self.name, "virtual_hosts": hosts},
                     "http_filters": [discovered_filter(ecds), router()],
+                    "access_log": [durations(&durations_file(ecds, self.name))],
                 },
             }]}],
         })
     }
+}
+
+/// Where a listener's durations are written, a line each.
+pub(super) fn durations_file(ecds: &Path, listener: &str) -> PathBuf {
+    ecds.with_file_name(format!("{listener}.durations"))
+}
+
+/// Envoy's own measurement: from the first byte of the request to the last of the answer, microseconds.
+fn durations(path: &Path) -> Value {
+    json!({
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": path,
+            "log_format": {"text_format_source": {
+                "inline_string": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%\n",
+            }},
+        },
+    })
 }
 
 fn discovered_filter(ecds: &Path) -> Value {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -50,8 +50,6 @@ pub struct Ask {
 pub struct Tally {
     /// Requests.
     pub counts: BTreeMap<(String, Outcome), u64>,
-    /// From the first byte sent to the last byte received, µs, of requests that were answered.
-    pub durations_us: Vec<u64>,
     /// Requests that did not get what they must get, and why.
     pub failures: Vec<String>,
 }
@@ -154,17 +152,6 @@ impl Tally {
     pub fn sent(&self) -> u64 {
         self.counts.values().sum()
     }
-
-    /// The duration that a share of the requests did not exceed, µs.
-    ///
-    /// # Panics
-    /// Where there is none.
-    pub fn quantile_us(&self, share: f64) -> u64 {
-        let mut sorted = self.durations_us.clone();
-        sorted.sort_unstable();
-        let rank = (share * sorted.len() as f64).ceil() as usize;
-        sorted[rank.max(1) - 1]
-    }
 }
 
 // === impl Client ===
@@ -194,10 +181,8 @@ impl Client {
         let mut tally = self.lock();
         *tally.counts.entry((ask.host.clone(), ask.outcome)).or_default() += 1;
         match result {
-            Ok((status, duration)) if status == ask.status => {
-                tally.durations_us.push(duration.as_micros() as u64);
-            }
-            Ok((status, _)) => tally.failures.push(format!("{}{}: {status}", ask.host, ask.path)),
+            Ok(status) if status == ask.status => {}
+            Ok(status) => tally.failures.push(format!("{}{}: {status}", ask.host, ask.path)),
             Err(error) => tally.failures.push(format!("{}{}: {error}", ask.host, ask.path)),
         }
     }
@@ -256,10 +241,9 @@ impl Client {
         Load { stop, tasks }
     }
 
-    async fn exchange(&self, ask: &Ask) -> Result<(u16, Duration), String> {
+    async fn exchange(&self, ask: &Ask) -> Result<u16, String> {
         let mut sender = self.sender(ask.is_grpc).await?;
         let request = ask.request().map_err(|error| error.to_string())?;
-        let began = Instant::now();
         let answer = sender.send(request).await.map_err(|error| error.to_string())?;
         let status = StatusCode::as_u16(&answer.status());
         answer
@@ -267,12 +251,11 @@ impl Client {
             .collect()
             .await
             .map_err(|error| error.to_string())?;
-        let duration = began.elapsed();
         self.idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(sender);
-        Ok((status, duration))
+        Ok(status)
     }
 
     /// A connection that is not in use, or a new one.

@@ -108,6 +108,23 @@ impl Mesh {
     /// Gives both Envoys another plugin configuration, by one atomic replacement.
     ///
     /// # Panics
+    /// Durations of the gateway's `count` requests as Envoy measured them, ascending, microseconds.
+    ///
+    /// # Panics
+    /// Where its access log does not come to hold as many.
+    pub async fn durations_us(&self, count: u64) -> Vec<u64> {
+        let path = bootstrap::durations_file(&ecds_file(self.folder.path()), "gateway");
+        eventually(STARTED, "the access log is written", async || {
+            let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
+            let mut durations: Vec<u64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+            durations.sort_unstable();
+            (durations.len() as u64 == count)
+                .then_some(durations)
+                .ok_or(format!("{count} requests, {} lines", text.lines().count()))
+        })
+        .await
+    }
+
     /// Where the file cannot be written.
     pub fn configure(&mut self, filter: &Filter) {
         self.version += 1;
@@ -225,7 +242,14 @@ impl Envoy {
         let (config, admin_file) = (text(&config), text(&admin));
         let files = ["-c", config, "--admin-address-path", admin_file];
         let run = ["--concurrency", Self::CONCURRENCY, "--disable-hot-restart"];
-        let log = ["--log-level", "warning", "--component-log-level", "wasm:info"];
+        let log = [
+            "--log-level",
+            "warning",
+            "--component-log-level",
+            "wasm:info",
+            "--file-flush-interval-msec",
+            "100",
+        ];
         let process = Process::start(name, folder, &program, &[&files[..], &run, &log].concat());
         let address = eventually(STARTED, "Envoy writes its admin address", async || {
             let address = std::fs::read_to_string(&admin).map_err(|error| error.to_string())?;

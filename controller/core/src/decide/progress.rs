@@ -93,7 +93,7 @@ impl Progress {
     }
 
     /// The stage in words.
-    pub(super) fn sentence(&self) -> String {
+    pub fn sentence(&self) -> String {
         match &self.stage {
             Stage::Starting(_) => "waiting for instances".to_owned(),
             Stage::Raising(shift) | Stage::Lowering(shift) => format!("weight of the edge {} %", shift.share),

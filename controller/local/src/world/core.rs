@@ -34,6 +34,8 @@ pub(super) struct Core {
     pub(super) pods: Pods,
     next_pod: u32,
     pub(super) routing: RoutingPlan,
+    /// As in the state.
+    pub(super) orders: u64,
     spawner: Spawner,
     events: mpsc::Sender<(u32, Event)>,
     happened: mpsc::Receiver<(u32, Event)>,
@@ -92,6 +94,7 @@ impl Core {
             pods: Pods::default(),
             next_pod: 1,
             routing,
+            orders: 0,
             spawner,
             events,
             happened,

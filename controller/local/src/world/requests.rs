@@ -22,6 +22,10 @@ const MAX_RTT: Duration = Duration::from_secs(10);
 impl Core {
     /// Takes a request.
     pub(super) fn answer(&mut self, request: Request) -> Answer {
+        let is_order = matches!(
+            request,
+            Request::Ensure { .. } | Request::Remove { .. } | Request::Route(_)
+        );
         let taken = match request {
             Request::State => return Answer::State(Box::new(self.state())),
             Request::Shutdown => Ok(()),
@@ -36,6 +40,7 @@ impl Core {
                 cut,
             } => self.set_link(&edge, rtt, bandwidth, cut),
         };
+        self.orders += u64::from(is_order && taken.is_ok());
         taken.map_or_else(Answer::Error, |()| Answer::Done)
     }
 
@@ -216,6 +221,7 @@ impl Core {
             gateways: self.gateways(),
             envoys: self.pods.envoys(),
             links: links.collect(),
+            orders: self.orders,
         }
     }
 

@@ -1,0 +1,243 @@
+//! What must hold after every step, whatever happens.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use gma_core::cluster::{Cluster, Phase as Life};
+use gma_core::decide::{Config, Decision, Direction, Effect, Outcome, Trigger};
+use gma_core::ids::{AreaName, ServiceName, Timestamp};
+use gma_core::routing::check_plan;
+use gma_core::snapshot::{EdgeSnapshot, Measured};
+
+use super::controller::Seen;
+
+/// Weight may stay on an instance that is not Ready for this long while the edge is heard and effects are performed: the
+/// evaluation that sees it takes it away.
+const STRANDED: Duration = Duration::from_secs(2);
+
+/// Changes of direction at one edge in an hour, at most, under constant inputs: a move may be corrected once, and the
+/// back-off of a failed one doubles from 2 minutes.
+pub const MOST_TURNS_AN_HOUR: usize = 6;
+
+/// What has to be remembered between steps.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    /// Band decisions that began, by edge: in the world's time.
+    pub(super) begun: BTreeMap<AreaName, Vec<(Duration, Direction)>>,
+    /// When an edge's last decision ended, and whether it went back.
+    ended: BTreeMap<AreaName, (Timestamp, bool)>,
+    /// All band decisions of the last hour.
+    hour: VecDeque<Duration>,
+    /// Services with weight and no Ready instance, since when.
+    stranded: BTreeMap<(ServiceName, AreaName), Duration>,
+    /// The last time anything was written.
+    pub(super) written: Duration,
+}
+
+// === impl Rules ===
+
+impl Rules {
+    /// The controller's clock and state are gone: what it remembers of decisions too.
+    pub(super) fn forget(&mut self) {
+        self.ended.clear();
+    }
+
+    /// Checks the effects of a step, and the world that it saw.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub(super) fn check(
+        &mut self,
+        seen: &Seen,
+        effects: &[Effect],
+        world: Duration,
+        config: &Config,
+        can_act: bool,
+    ) -> Result<(), String> {
+        let Seen {
+            cluster, snapshot, ..
+        } = seen;
+        let silent = |edge: &AreaName| snapshot.edges.get(edge).is_none_or(is_silent);
+        for effect in effects {
+            match effect {
+                Effect::Ensure { service, area } | Effect::Remove { service, area }
+                    if *area == config.cloud =>
+                {
+                    return Err(format!("{service} is made or removed in the cloud"));
+                }
+                Effect::Ensure { service, area } if silent(area) => {
+                    return Err(format!("{service} is made at {area}, which is silent"));
+                }
+                Effect::Remove { service, area } => {
+                    if silent(area) {
+                        return Err(format!("{service} is removed at {area}, which is silent"));
+                    }
+                    if share(cluster, service, area) > 0 {
+                        return Err(format!("{service} is removed at {area} under traffic"));
+                    }
+                }
+                Effect::Route { plan } => self.check_route(plan, seen, config, &silent)?,
+                Effect::Record { decision } => self.check_decision(decision, seen, world, config)?,
+                Effect::Ensure { .. } => {}
+            }
+            if !matches!(effect, Effect::Record { .. }) {
+                self.written = world;
+            }
+        }
+        self.check_stranded(cluster, world, can_act, &silent)
+    }
+
+    fn check_route(
+        &self,
+        plan: &gma_core::cluster::RoutingPlan,
+        seen: &Seen,
+        config: &Config,
+        silent: &dyn Fn(&AreaName) -> bool,
+    ) -> Result<(), String> {
+        let cluster = &seen.cluster;
+        check_plan(plan, &config.cloud).map_err(|(service, error)| format!("rule of {service}: {error}"))?;
+        for (service, callers) in &plan.0 {
+            if !callers.contains_key(&config.cloud) {
+                return Err(format!("rule of {service} has no row for callers in the cloud"));
+            }
+            for (caller, weights) in callers {
+                let new = weights.get(caller).copied().unwrap_or(0);
+                let old = share(cluster, service, caller);
+                if *caller == config.cloud || new == old {
+                    continue;
+                }
+                if silent(caller) {
+                    return Err(format!("{service} is routed at {caller}, which is silent"));
+                }
+                if new > 0 && life(cluster, service, caller) != Some(Life::Ready) {
+                    return Err(format!(
+                        "{service} gets {new} % at {caller} and is not Ready there"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_decision(
+        &mut self,
+        decision: &Decision,
+        seen: &Seen,
+        world: Duration,
+        config: &Config,
+    ) -> Result<(), String> {
+        let edge = &decision.edge;
+        let Trigger::Band { direction, .. } = decision.trigger else {
+            return Ok(());
+        };
+        if decision.outcome != Outcome::Running {
+            let back = matches!(decision.outcome, Outcome::RolledBack { .. });
+            self.ended.insert(edge.clone(), (seen.now, back));
+            return Ok(());
+        }
+        let data = seen.snapshot.edges.get(edge);
+        let fresh = data.is_some_and(|data| {
+            matches!(data.user_delay, Measured::Present { .. })
+                && matches!(data.report_age, Measured::Present { .. })
+        });
+        if !fresh {
+            return Err(format!("a move at {edge} begins without fresh data: {data:?}"));
+        }
+        if let Some((ended, went_back)) = self.ended.get(edge) {
+            let rest = if *went_back {
+                config.cool_down
+            } else {
+                config.cool_down
+            };
+            if seen.now.since(*ended) < rest {
+                return Err(format!(
+                    "a move at {edge} begins within the cool-down of the last one"
+                ));
+            }
+        }
+        while self
+            .hour
+            .front()
+            .is_some_and(|at| world - *at >= Duration::from_secs(3600))
+        {
+            self.hour.pop_front();
+        }
+        self.hour.push_back(world);
+        if self.hour.len() > config.moves_per_hour {
+            return Err(format!("{} moves within an hour", self.hour.len()));
+        }
+        self.begun
+            .entry(edge.clone())
+            .or_default()
+            .push((world, direction));
+        Ok(())
+    }
+
+    /// Weight on what can't serve is taken away while the edge is heard.
+    fn check_stranded(
+        &mut self,
+        cluster: &Cluster,
+        world: Duration,
+        can_act: bool,
+        silent: &dyn Fn(&AreaName) -> bool,
+    ) -> Result<(), String> {
+        let mut now = BTreeMap::new();
+        for (service, callers) in &cluster.routing.0 {
+            for caller in callers.keys() {
+                let weight = share(cluster, service, caller);
+                if weight == 0 || life(cluster, service, caller) == Some(Life::Ready) {
+                    continue;
+                }
+                if !can_act || silent(caller) {
+                    continue;
+                }
+                let key = (service.clone(), caller.clone());
+                let since = self.stranded.get(&key).copied().unwrap_or(world);
+                if world - since > STRANDED {
+                    return Err(format!(
+                        "{service} has {weight} % at {caller} and nothing Ready there"
+                    ));
+                }
+                now.insert(key, since);
+            }
+        }
+        self.stranded = now;
+        Ok(())
+    }
+
+    /// Changes of direction since a moment, at the edge that has most.
+    pub(super) fn turns(&self, since: Duration) -> usize {
+        let of_edge = |moves: &Vec<(Duration, Direction)>| {
+            let later: Vec<_> = moves.iter().filter(|(at, _)| *at >= since).collect();
+            later
+                .windows(2)
+                .filter(|pair| matches!(pair, [one, two] if one.1 != two.1))
+                .count()
+        };
+        self.begun.values().map(of_edge).max().unwrap_or(0)
+    }
+}
+
+fn is_silent(edge: &EdgeSnapshot) -> bool {
+    matches!(edge.report_age, Measured::NotYet | Measured::Stale { .. })
+}
+
+fn share(cluster: &Cluster, service: &ServiceName, area: &AreaName) -> u32 {
+    let weights = cluster
+        .routing
+        .0
+        .get(service)
+        .and_then(|callers| callers.get(area));
+    match weights {
+        Some(weights) if weights.len() == 1 && weights.get(area).is_none() => 0,
+        Some(weights) => weights.get(area).copied().unwrap_or(0),
+        None => 0,
+    }
+}
+
+fn life(cluster: &Cluster, service: &ServiceName, area: &AreaName) -> Option<Life> {
+    let mut instances = cluster.instances.iter();
+    instances
+        .find(|instance| instance.service == *service && instance.area == *area)
+        .map(|instance| instance.phase)
+}

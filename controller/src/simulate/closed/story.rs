@@ -1,0 +1,179 @@
+//! What a run told: faults, phases and effects with their times, and how to play it again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use gma_core::decide::{Effect, Phase, State};
+use gma_core::ids::AreaName;
+
+use super::scenario::Scenario;
+
+/// Lines that a story keeps; the oldest go.
+const MOST_LINES: usize = 400;
+/// Last lines that a failure prints.
+const SHOWN_LINES: usize = 120;
+
+/// What happened so far.
+#[derive(Clone, Debug)]
+pub struct Story {
+    seed: u64,
+    head: String,
+    lines: std::collections::VecDeque<String>,
+    phases: BTreeMap<AreaName, String>,
+    last: String,
+}
+
+/// A rule that was broken, and how it came to that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Plays it again.
+    pub seed: u64,
+    /// What does not hold.
+    pub what: String,
+    /// How it came to that.
+    pub story: String,
+}
+
+// === impl Story ===
+
+impl Story {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let names = scenario.spec.services.iter().map(|spec| {
+            let calls = spec.groups.iter().map(|group| {
+                let calls = group
+                    .iter()
+                    .map(|call| format!("s{} {:.2}", call.callee, call.per_request));
+                calls.collect::<Vec<_>>().join(" + ")
+            });
+            let calls = calls.collect::<Vec<_>>().join(", then ");
+            format!(
+                "{} {:.1} ms, {} replicas [{calls}]",
+                spec.name,
+                spec.own_us / 1e3,
+                spec.replicas
+            )
+        });
+        let edges = scenario.spec.edges.iter().map(|edge| {
+            let objective = scenario.config.edges.get(&edge.name).copied().unwrap_or_default();
+            format!(
+                "{}: rtt {:.0} ms, {:.0} requests/s, {:?} in {:.0} … {:.0} ms",
+                edge.name,
+                edge.rtt_us / 1e3,
+                edge.load.at(Duration::ZERO),
+                objective.statistic,
+                objective.band.unoffload_below_us() / 1e3,
+                objective.band.offload_above_us() / 1e3
+            )
+        });
+        let head = names.chain(edges).map(|line| format!("  {line}\n")).collect();
+        Self {
+            seed: scenario.seed,
+            head,
+            lines: std::collections::VecDeque::new(),
+            phases: BTreeMap::new(),
+            last: String::new(),
+        }
+    }
+
+    /// Adds a line.
+    pub(super) fn tell(&mut self, now: Duration, what: &str) {
+        if self.lines.len() == MOST_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(format!("{:8.2} {what}", now.as_secs_f64()));
+    }
+
+    /// Tells what a round changed; effects that are repeated are told once.
+    pub(super) fn round(&mut self, now: Duration, state: &State, effects: &[Effect]) {
+        for (edge, machine) in &state.edges {
+            let phase = phase(&machine.phase);
+            if self.phases.get(edge) != Some(&phase) {
+                let delay = machine.reading.map_or(String::new(), |reading| {
+                    format!(
+                        ", {:.1} ms of {} requests",
+                        reading.value_us / 1e3,
+                        reading.requests
+                    )
+                });
+                self.tell(now, &format!("{edge}: {phase}{delay}"));
+                self.phases.insert(edge.clone(), phase);
+            }
+        }
+        let told: Vec<String> = effects.iter().map(effect).collect();
+        let told = told.join("; ");
+        if !told.is_empty() && told != self.last {
+            self.tell(now, &told);
+        }
+        self.last = told;
+    }
+
+    /// The end of a story.
+    pub(super) fn fail(&self, now: Duration, what: String) -> Failure {
+        let skipped = self.lines.len().saturating_sub(SHOWN_LINES);
+        let lines: Vec<&str> = self.lines.iter().skip(skipped).map(String::as_str).collect();
+        let story = format!(
+            "{}{}\n{:8.2} {what}",
+            self.head,
+            lines.join("\n"),
+            now.as_secs_f64()
+        );
+        Failure {
+            seed: self.seed,
+            what,
+            story,
+        }
+    }
+}
+
+fn phase(phase: &Phase) -> String {
+    match phase {
+        Phase::Observing => "observing".to_owned(),
+        Phase::Alarmed { alarm } => format!("alarmed, {:?}", alarm.direction),
+        Phase::Acting { progress, .. } => progress.sentence(),
+        Phase::Verifying { .. } => "verifying".to_owned(),
+        Phase::RollingBack { cause, progress, .. } => {
+            format!("rolling back ({cause}), {}", progress.sentence())
+        }
+        Phase::CoolingDown { .. } => "cooling down".to_owned(),
+        Phase::Held { reason, .. } => {
+            let text = format!("{reason:?}");
+            format!("held, {}", text.split([' ', '{']).next().unwrap_or_default())
+        }
+    }
+}
+
+fn effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Ensure { service, area } => format!("ensure {service} at {area}"),
+        Effect::Remove { service, area } => format!("remove {service} at {area}"),
+        Effect::Route { plan } => {
+            let shares = plan.0.iter().flat_map(|(service, callers)| {
+                callers.iter().filter_map(move |(caller, weights)| {
+                    let own = weights
+                        .get(caller)
+                        .filter(|_| weights.len() > 1 || caller.as_str() != "cloud")?;
+                    Some(format!("{service}@{caller} {own} %"))
+                })
+            });
+            format!("route {}", shares.collect::<Vec<_>>().join(", "))
+        }
+        Effect::Record { decision } => format!("decision {}: {}", decision.id, decision.sentence()),
+    }
+}
+
+// === impl Failure ===
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}: {}", self.seed, self.what)?;
+        writeln!(
+            f,
+            "play it again: make soak ARGS='--only seeds --first {} --seeds 1'",
+            self.seed
+        )?;
+        writeln!(f, "{}", self.story)
+    }
+}
+
+impl std::error::Error for Failure {}

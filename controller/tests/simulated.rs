@@ -1,0 +1,36 @@
+//! The closed loop on simulated worlds. 500 seeds; others with GMA_FIRST_SEED and GMA_SEEDS.
+
+use gma::simulate::closed::sweep;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number"))
+    })
+}
+
+#[test]
+fn seeds_keep_the_rules() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let sweep = sweep(
+        number("GMA_FIRST_SEED", 1),
+        number("GMA_SEEDS", 500),
+        threads,
+        &|| {},
+    )
+    .unwrap();
+    let stories: Vec<String> = sweep.failures.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        sweep.failed,
+        0,
+        "{} of {} seeds failed\n{}",
+        sweep.failed,
+        sweep.seeds,
+        stories.join("\n\n")
+    );
+    // A world in which nothing is decided would keep every rule.
+    assert!(
+        sweep.moves as u64 > sweep.seeds && sweep.kept > sweep.moves / 2,
+        "{sweep:?}"
+    );
+}

@@ -1,0 +1,223 @@
+//! The faults that end a process or cut the WAN.
+
+use std::time::{Duration, Instant};
+
+use gma_core::ids::ServiceName;
+
+use super::app::SLOW_PATH;
+use super::stage::{Setting, Stage, is_at_rest};
+use super::watch::Look;
+use super::{EDGE, Trial};
+use crate::local::{Sent, host};
+
+/// Three failures eject a host: those that it was serving, or one request's attempt and two retries. Until Envoy's main
+/// thread has told its workers, further ones may find it: measured 3 ms, more on a busy machine.
+const EJECTION: Duration = Duration::from_millis(200);
+const CONTROLLER_STOPPED: Duration = Duration::from_secs(60);
+/// Requests of 20 s at an unoffload's first step, beside the one before it.
+const SLOW_REQUESTS: usize = 5;
+const WAN_CUT: Duration = Duration::from_secs(20);
+/// Longest wait for the machine to say what it should.
+const SOON: Duration = Duration::from_secs(30);
+
+pub(super) async fn edge_instance_killed(name: &'static str) -> anyhow::Result<Trial> {
+    let mut stage = Stage::set(Setting::default()).await?;
+    let mut trial = Trial::begin(name);
+    let killed = host("s1");
+    stage.client.kill(killed.clone(), EDGE.into()).await?;
+    let dead = trial.began + EJECTION;
+    trial.excuse(
+        "inside the instance when it was killed",
+        inside(trial.began, dead),
+    );
+    let decided = stage
+        .until("a decision about the failed instance", SOON, |look| {
+            decided(look, "instanceFailed") && !look.placed.contains(&killed)
+        })
+        .await?;
+    trial.says(
+        format!("decided: {}", last_sentence(&decided)),
+        share(&decided, &killed) == 0 && decided.placed.contains(&host("s0")),
+    );
+    let rest = stage.until("rest after it", SOON, is_at_rest).await?;
+    trial.says(format!("then {}", phase(&rest)), true);
+    stage.go_on(Duration::from_secs(2)).await?;
+    stage.end(trial).await
+}
+
+pub(super) async fn wan_cut(name: &'static str) -> anyhow::Result<Trial> {
+    let mut stage = Stage::set(Setting::default()).await?;
+    let before = stage.now()?;
+    let mut trial = Trial::begin(name);
+    stage.client.set_cut(EDGE.into(), true).await?;
+    stage.go_on(WAN_CUT).await?;
+    let cut = stage.now()?;
+    stage.client.set_cut(EDGE.into(), false).await?;
+    trial.over();
+    // What waited in the WAN comes at once, and with it delays of up to 20 s.
+    stage.go_on(Duration::from_secs(2)).await?;
+    stage.until("rest after the cut", SOON, is_at_rest).await?;
+    stage.go_on(Duration::from_secs(5)).await?;
+    let after = stage.until("rest in the end", SOON, is_at_rest).await?;
+
+    let during = stage
+        .watch
+        .between(trial.began + Duration::from_secs(10), trial.over);
+    let silent = |look: &Look| {
+        look.said
+            .as_ref()
+            .is_some_and(|said| said.held.as_deref() == Some("edgeSilent"))
+    };
+    trial.says(
+        format!("from 10 s on: {}", phase(&cut)),
+        !during.is_empty() && during.iter().all(silent),
+    );
+    unchanged(&mut trial, &before, &after);
+    stage.end(trial).await
+}
+
+pub(super) async fn controller_restarted(name: &'static str) -> anyhow::Result<Trial> {
+    let mut stage = Stage::set(Setting::default()).await?;
+    let before = stage.now()?;
+    let mut trial = Trial::begin(name);
+    stage.controller.kill().await?;
+    stage.go_on(Duration::from_secs(5)).await?;
+    stage.controller.start_again().await?;
+    trial.over();
+    let back = Instant::now();
+    let after = stage.until("rest after the restart", SOON, is_at_rest).await?;
+    trial.says(
+        format!(
+            "{:.1} s after the start: {}",
+            back.elapsed().as_secs_f64(),
+            phase(&after)
+        ),
+        true,
+    );
+    stage.go_on(Duration::from_secs(5)).await?;
+    let after = stage.until("rest in the end", SOON, is_at_rest).await?;
+    unchanged(&mut trial, &before, &after);
+    stage.end(trial).await
+}
+
+pub(super) async fn controller_stopped(name: &'static str) -> anyhow::Result<Trial> {
+    let mut stage = Stage::set(Setting::default()).await?;
+    let before = stage.now()?;
+    let mut trial = Trial::begin(name);
+    stage.controller.freeze()?;
+    stage.go_on(CONTROLLER_STOPPED).await?;
+    stage.controller.thaw()?;
+    trial.over();
+    let back = Instant::now();
+    // Filters that got no answer try again within half a minute.
+    let after = stage.until("rest after the stop", 2 * SOON, is_at_rest).await?;
+    trial.says(
+        format!(
+            "{:.1} s after it went on: {}",
+            back.elapsed().as_secs_f64(),
+            phase(&after)
+        ),
+        true,
+    );
+    stage.go_on(Duration::from_secs(5)).await?;
+    let after = stage.until("rest in the end", SOON, is_at_rest).await?;
+    unchanged(&mut trial, &before, &after);
+    stage.end(trial).await
+}
+
+pub(super) async fn slow_request_at_unoffload(name: &'static str) -> anyhow::Result<Trial> {
+    let setting = Setting {
+        unoffload_below: Duration::from_millis(40),
+        rtt: Duration::from_millis(400),
+        ..Setting::default()
+    };
+    let mut stage = Stage::set(setting).await?;
+    let mut trial = Trial::begin(name);
+    stage.send(SLOW_PATH);
+    stage
+        .client
+        .set_rtt(EDGE.into(), Duration::from_millis(2))
+        .await?;
+    let leaves = |look: &Look| {
+        look.said
+            .as_ref()
+            .is_some_and(|said| said.phase == "acting" && said.sentence.contains("unoffload"))
+    };
+    stage.until("an unoffload", 2 * SOON, leaves).await?;
+    // Some of them still go to the edge, whatever the step.
+    for _ in 0..SLOW_REQUESTS {
+        stage.send(SLOW_PATH);
+    }
+    let s1 = host("s1");
+    let gone = stage
+        .until("s1 gone from the edge", 5 * SOON, |look| {
+            !look.placed.contains(&s1)
+        })
+        .await?;
+    trial.says(phase(&gone), share(&gone, &s1) == 0);
+    trial.says(
+        format!("decided: {}", last_sentence(&gone)),
+        decided(&gone, "band"),
+    );
+    stage.go_on(Duration::from_secs(25)).await?;
+    let mut trial = stage.end(trial).await?;
+    let took: Vec<String> = trial
+        .beside
+        .iter()
+        .map(|sent| format!("{:.1} s", sent.took.as_secs_f64()))
+        .collect();
+    trial
+        .notes
+        .push(format!("the slow requests took {}", took.join(", ")));
+    let is_slow = |sent: &Sent| sent.is_ok() && sent.took >= Duration::from_secs(20);
+    let all_slow = trial.beside.iter().all(is_slow);
+    trial.expect(all_slow, || {
+        "a request of 20 s was not answered after 20 s".to_owned()
+    });
+    Ok(trial)
+}
+
+/// Requests under way in some part of a time.
+pub(super) fn inside(from: Instant, to: Instant) -> impl Fn(&Sent) -> bool {
+    move |sent| sent.at <= to && sent.at + sent.took >= from
+}
+
+/// Nothing was written, and everything is where it was.
+pub(super) fn unchanged(trial: &mut Trial, before: &Look, after: &Look) {
+    trial.expect(before.orders == after.orders, || {
+        format!("{} changes were written", after.orders - before.orders)
+    });
+    trial.expect(before.routing == after.routing, || {
+        format!("weights changed from {:?} to {:?}", before.routing, after.routing)
+    });
+    trial.expect(before.ready == after.ready, || {
+        format!("placement changed from {:?} to {:?}", before.ready, after.ready)
+    });
+}
+
+pub(super) fn decided(look: &Look, trigger: &str) -> bool {
+    look.said
+        .as_ref()
+        .is_some_and(|said| said.decisions.values().any(|(kind, _)| kind == trigger))
+}
+
+pub(super) fn last_sentence(look: &Look) -> String {
+    let last = look.said.as_ref().and_then(|said| said.decisions.values().last());
+    last.map_or_else(|| "nothing".to_owned(), |(_, sentence)| sentence.clone())
+}
+
+pub(super) fn phase(look: &Look) -> String {
+    look.said
+        .as_ref()
+        .map_or_else(|| "no answer".to_owned(), |said| said.sentence.clone())
+}
+
+/// Percent of the edge's calls to a service that stay there.
+pub(super) fn share(look: &Look, service: &ServiceName) -> u32 {
+    let rule = look.routing.0.get(service);
+    let weights = rule.and_then(|rule| rule.get(&EDGE.into()));
+    weights
+        .and_then(|weights| weights.get(&EDGE.into()))
+        .copied()
+        .unwrap_or(0)
+}
