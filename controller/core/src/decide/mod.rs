@@ -48,6 +48,7 @@ mod prediction;
 mod progress;
 mod ramp;
 mod reason;
+mod relief;
 mod resting;
 mod routes;
 mod stages;

@@ -35,40 +35,17 @@ use super::machine::Machine;
 use super::own::{Own, Strain, Verdict};
 use super::phase::{Alarm, Phase};
 use super::plan::{Decision, Direction, Outcome, Trigger};
+use super::progress::Turn;
 use super::ramp::STEP_DEADLINE;
 use super::reason::{Cause, HoldReason};
+use super::relief::{Relief, below};
 use super::routes;
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::routing::SECOND_STEP;
 use crate::snapshot::{Caller, Snapshot};
 
-/// Shares on the way down, percent.
-const LADDER: [u32; 4] = [75, 50, 25, 10];
 /// What a service lost must be this share of the users' delay: less does not bring it back into the band.
 const LEAST_OF_DELAY: f64 = 0.05;
-/// A share returns when its rate is below this part of the one that was too much.
-const ROOM: f64 = 0.9;
-/// First wait before a share returns.
-const FIRST_WAIT: Duration = Duration::from_secs(60);
-/// An overload is remembered for at least this long after all weight is back.
-const MEMORY: Duration = Duration::from_secs(3600);
-
-/// Share that a service gave up, and when it may have it back.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Relief {
-    /// At the edge now, percent.
-    pub(super) share: u32,
-    /// At rest, percent.
-    full: u32,
-    /// Its last change.
-    since: Timestamp,
-    /// From then to the next return.
-    wait: Duration,
-    /// The lowest rate at the edge that was too much, requests a second a replica; none where more requests were not the cause.
-    limit_rps: Option<f64>,
-}
-
 /// One step of an overloaded service's weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -98,7 +75,7 @@ enum Shown {
 
 impl Step {
     /// The step in words.
-    pub(super) fn sentence(&self) -> String {
+    pub fn sentence(&self) -> String {
         let Self {
             service, from, to, ..
         } = self;
@@ -146,25 +123,11 @@ impl Machine<'_> {
         for service in self.placed() {
             let share = routes::share(self.turn.in_force, &service, self.turn.edge);
             let relief = self.edge.loads.relief_mut(&service);
-            match relief {
-                Some(known) if known.share != share && share >= known.full => *relief = None,
-                Some(known) if known.share != share => (known.share, known.since) = (share, now),
-                Some(known) => {
-                    let memory = MEMORY.max(known.wait.saturating_mul(2));
-                    if share >= known.full && now.since(known.since) >= memory {
-                        *relief = None;
-                    }
-                }
-                None if share > SECOND_STEP && share < full => {
-                    *relief = Some(Relief {
-                        share,
-                        full,
-                        since: now,
-                        wait: FIRST_WAIT,
-                        limit_rps: None,
-                    });
-                }
-                None => {}
+            if relief.as_mut().is_some_and(|known| !known.settle(share, now)) {
+                *relief = None;
+            }
+            if relief.is_none() && share > SECOND_STEP && share < full {
+                *relief = Some(Relief::new(share, full, now));
             }
         }
     }
@@ -226,7 +189,7 @@ impl Machine<'_> {
             return None;
         }
         let due = |(service, relief): (&ServiceName, &Relief)| {
-            let to = above(relief.share, relief.full)?;
+            let to = relief.above()?;
             (self.has_room(service, relief, to) && self.is_calm(service))
                 .then(|| (service.clone(), relief.share, to))
         };
@@ -259,7 +222,7 @@ impl Machine<'_> {
                 step.in_force = Some(now);
                 plan.times.weights_final = Some(now);
                 if let Some(relief) = self.edge.loads.relief_mut(&service) {
-                    (relief.share, relief.since) = (share, now);
+                    relief.set(share, now);
                 }
             } else if now.since(step.since) >= STEP_DEADLINE {
                 if step.back.is_some() {
@@ -404,57 +367,46 @@ impl Machine<'_> {
     /// A service that does not move elsewhere, and whose rule allows a share: in the failover form all edges of a rule
     /// keep all of theirs or none.
     fn may_give(&self, service: &ServiceName) -> bool {
-        let waits = self.edge.loads.relief(service).is_some_and(|relief| {
-            // A step down that made it worse is not repeated at once.
-            relief.share == relief.full && self.turn.now.since(relief.since) < relief.wait
-        });
+        // A step down that made it worse is not repeated at once.
+        let relief = self.edge.loads.relief(service);
+        let waits = relief.is_some_and(|relief| relief.just_tried(self.turn.now));
         let mut others = self.turn.config.edges.keys().filter(|e| *e != self.turn.edge);
         let bound = others.any(|other| routes::share(self.turn.in_force, service, other) == 100);
         !waits && !bound && !self.busy.contains_key(service)
     }
 
     fn has_room(&self, service: &ServiceName, relief: &Relief, to: u32) -> bool {
-        let waited = self.turn.now.since(relief.since);
-        if waited < relief.wait || self.busy.contains_key(service) {
-            return false;
-        }
-        let longest = waited >= self.turn.config.back_off_most;
-        let rps = asked_for(self.turn.snapshot, service, self.turn.edge) * f64::from(to) / 100.0;
-        let limit = relief.limit_rps.map(|limit| limit * self.replicas(service));
-        longest || limit.is_none_or(|limit| rps <= ROOM * limit)
+        let Turn {
+            edge,
+            snapshot,
+            config,
+            now,
+            ..
+        } = &self.turn;
+        let rps = asked_for(snapshot, service, edge) * f64::from(to) / 100.0;
+        !self.busy.contains_key(service)
+            && relief.may_return(rps / self.replicas(service), config.back_off_most, *now)
     }
 
     fn onset(&mut self, service: &ServiceName, share: u32, strain: &Strain) {
         if self.edge.loads.relief(service).is_some() {
             self.wait_longer(service);
         } else {
-            *self.edge.loads.relief_mut(service) = Some(Relief {
-                share,
-                full: share,
-                since: self.turn.now,
-                wait: FIRST_WAIT,
-                limit_rps: None,
-            });
+            *self.edge.loads.relief_mut(service) = Some(Relief::new(share, share, self.turn.now));
         }
-        if strain.more_requests {
-            self.too_much(service, strain);
-        }
+        self.too_much(service, strain);
     }
 
-    /// So many requests were too much.
     fn too_much(&mut self, service: &ServiceName, strain: &Strain) {
-        let rps = strain.rps / self.replicas(service);
-        if let Some(relief) = self.edge.loads.relief_mut(service)
-            && strain.more_requests
-        {
-            relief.limit_rps = Some(relief.limit_rps.map_or(rps, |limit| limit.min(rps)));
+        let replicas = self.replicas(service);
+        if let Some(relief) = self.edge.loads.relief_mut(service) {
+            relief.too_much(strain, replicas);
         }
     }
 
     fn wait_longer(&mut self, service: &ServiceName) {
-        let most = self.turn.config.back_off_most;
         if let Some(relief) = self.edge.loads.relief_mut(service) {
-            relief.wait = relief.wait.saturating_mul(2).min(most);
+            relief.wait_longer(self.turn.config.back_off_most);
         }
     }
 
@@ -467,15 +419,6 @@ impl Machine<'_> {
     fn moves_are_spent(&mut self) -> bool {
         self.ledger.moves_within_hour(self.turn.now) >= self.turn.config.moves_per_hour
     }
-}
-
-fn below(share: u32) -> Option<u32> {
-    LADDER.into_iter().find(|rung| *rung < share)
-}
-
-fn above(share: u32, full: u32) -> Option<u32> {
-    let rungs = LADDER.into_iter().rev().chain([full]);
-    (share < full).then(|| rungs.into_iter().find(|rung| *rung > share).unwrap_or(full))
 }
 
 /// Calls of an edge's callers to a service, a second.

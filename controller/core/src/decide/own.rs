@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::ratio;
-use super::overload::Relief;
+use super::relief::Relief;
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::snapshot::{Caller, Snapshot};
 
