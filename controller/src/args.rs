@@ -71,6 +71,10 @@ pub struct RunArgs {
     #[arg(long, env = "GMA_WORLD", value_name = "SOCKET")]
     pub world: Option<PathBuf>,
 
+    /// File for what a restarted controller must know [default: controller.json beside the world's socket].
+    #[arg(long, env = "GMA_STATE", value_name = "FILE")]
+    pub state: Option<PathBuf>,
+
     /// Address for reports, probes, metrics and the state.
     #[arg(long, env = "GMA_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,

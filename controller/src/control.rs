@@ -2,13 +2,19 @@
 //!
 //! The loop holds no rule of its own. It asks the pure core what follows from what it saw, hands the effects
 //! to the platform, and feeds failures back as events.
+//!
+//! Before effects are performed the state that wants them is written down, and after them what they changed. So
+//! whatever moment the process ends at, the next one knows at least what may have been done. What is not written down
+//! is not done: that round did not happen.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use gma_core::cluster::Cluster;
 use gma_core::decide::{self, Config, Decision, Effect, Event, Outcome, State};
+use gma_core::ids::{AreaName, ServiceName, Timestamp};
 use gma_core::snapshot::Snapshot;
 use gma_telemetry::Directory;
 use serde_json::json;
@@ -16,9 +22,11 @@ use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::keeper::{Keeper, Keeping};
+use crate::memory::Memory;
 use crate::metrics::{ChangeKind, ChangeLabel, ResultLabel, Worked};
 use crate::planner::MeasuredPlanner;
-use crate::platform::{Observation, Platform};
+use crate::platform::{EffectError, Observation, Platform};
 use crate::shared::{Round, Shared};
 use crate::usage::CpuUsage;
 use crate::view::{Recorder, Seen};
@@ -37,6 +45,7 @@ pub struct ControlLoop<P> {
     platform: P,
     config: Config,
     state: State,
+    keeper: Keeper,
     usage: CpuUsage,
     planner: MeasuredPlanner,
     recorder: Recorder,
@@ -44,21 +53,29 @@ pub struct ControlLoop<P> {
     directory: Option<Directory>,
     /// Text of the last failed round: a failure that lasts is logged once.
     complaint: Option<String>,
+    /// What was not performed in the last round, likewise.
+    refused: BTreeSet<String>,
 }
 
 impl<P: Platform> ControlLoop<P> {
-    /// A loop that has seen nothing yet.
-    pub fn new(shared: Arc<Shared>, platform: P, config: Config) -> Self {
+    /// A loop that goes on with what an earlier one remembered.
+    pub fn new(shared: Arc<Shared>, platform: P, config: Config, memory: Memory) -> Self {
+        let Memory {
+            mut state, learned, ..
+        } = memory;
+        state.interrupt();
         Self {
             shared,
             platform,
-            planner: MeasuredPlanner::new(&config),
+            planner: MeasuredPlanner::new(&config, learned),
             config,
-            state: State::default(),
+            state,
+            keeper: Keeper::default(),
             usage: CpuUsage::default(),
             recorder: Recorder::default(),
             directory: None,
             complaint: None,
+            refused: BTreeSet::new(),
         }
     }
 
@@ -75,7 +92,7 @@ impl<P: Platform> ControlLoop<P> {
                 _ = period.tick() => {}
             }
             let began = Instant::now();
-            let result = match self.round().await {
+            let result = match self.round(self.shared.now()).await {
                 Ok(()) => {
                     self.complaint = None;
                     Worked::Ok
@@ -89,85 +106,114 @@ impl<P: Platform> ControlLoop<P> {
                     Worked::Failed
                 }
             };
-            self.shared
-                .metrics
-                .rounds
-                .get_or_create(&ResultLabel { result })
-                .inc();
-            self.shared
-                .metrics
-                .round_seconds
-                .observe(began.elapsed().as_secs_f64());
+            let metrics = &self.shared.metrics;
+            metrics.rounds.get_or_create(&ResultLabel { result }).inc();
+            metrics.round_seconds.observe(began.elapsed().as_secs_f64());
         }
     }
 
-    async fn round(&mut self) -> anyhow::Result<()> {
+    /// One round at `now`: what [`Self::run`] does each 0.5 s.
+    ///
+    /// # Errors
+    /// Where the platform could not be observed; then nothing was decided.
+    pub async fn round(&mut self, now: Timestamp) -> anyhow::Result<()> {
         let observation = timeout(PLATFORM_TIMEOUT, self.platform.observe())
             .await
             .context("the platform did not answer")?
             .context("the platform could not be observed")?;
         let Observation { cluster, directory } = observation;
-        let now = self.shared.now();
-        self.usage.record(&cluster, now);
-        let snapshot = {
-            let mut telemetry = self.shared.telemetry();
-            if self.directory.as_ref() != Some(&directory) {
-                telemetry.set_directory(&directory);
-                self.directory = Some(directory);
-            }
-            telemetry.snapshot(now, WINDOW)
-        };
-        self.planner.observe(&snapshot, self.usage.cores());
+        let snapshot = self.look(&cluster, directory, now);
+        self.planner.observe(&snapshot, self.usage.cores(&snapshot));
         let event = Event::Evaluate {
             snapshot: &snapshot,
             cluster: &cluster,
             planner: &self.planner,
         };
-        let (state, effects) = decide::step(std::mem::take(&mut self.state), event, now, &self.config);
-        self.state = state;
-        self.shared.metrics.set_predictions(&self.state);
-        for effect in &effects {
-            self.perform(effect).await;
+        let before = self.state.clone();
+        let effects;
+        (self.state, effects) = decide::step(std::mem::take(&mut self.state), event, now, &self.config);
+        if !self.keep(now).await && effects.iter().any(changes) {
+            self.state = before;
+            self.state.interrupt();
+        } else {
+            self.perform_all(&effects, now).await;
+            self.keep(now).await;
         }
-        self.publish(&snapshot, &cluster)
+        self.shared.metrics.set_predictions(&self.state);
+        self.publish(&snapshot, &cluster, now)
     }
 
-    async fn perform(&mut self, effect: &Effect) {
-        let kind = match effect {
-            Effect::Ensure { .. } => ChangeKind::Ensure,
-            Effect::Remove { .. } => ChangeKind::Remove,
-            Effect::Route { .. } => ChangeKind::Route,
-            Effect::Record { decision } => return log_decision(decision),
+    fn look(&mut self, cluster: &Cluster, directory: Directory, now: Timestamp) -> Snapshot {
+        let mut telemetry = self.shared.telemetry();
+        if self.directory.as_ref() != Some(&directory) {
+            telemetry.set_directory(&directory);
+            self.directory = Some(directory);
+        }
+        if let Some(window) = self.usage.record(cluster, now) {
+            self.usage.set_requests(&telemetry.snapshot(now, window));
+        }
+        telemetry.snapshot(now, WINDOW)
+    }
+
+    /// Writes down what counts; whether it is written.
+    async fn keep(&mut self, now: Timestamp) -> bool {
+        let keeping = self
+            .keeper
+            .keep(&mut self.platform, &self.state, self.planner.learned(), now)
+            .await;
+        let result = match keeping {
+            Keeping::Unchanged => return true,
+            Keeping::Written => Worked::Ok,
+            Keeping::Failed => Worked::Failed,
         };
-        let done = timeout(PLATFORM_TIMEOUT, self.platform.perform(effect))
-            .await
-            .context("the platform did not answer")
-            .flatten();
-        let result = if done.is_ok() { Worked::Ok } else { Worked::Failed };
-        self.shared
-            .metrics
-            .changes
-            .get_or_create(&ChangeLabel { kind, result })
-            .inc();
-        match done {
-            Ok(()) => info!(effect = %json!(effect), "performed"),
-            Err(error) => {
-                let message = format!("{error:#}");
-                warn!(error = message, effect = %json!(effect), "not performed");
-                let event = Event::EffectFailed {
-                    effect,
-                    message: &message,
-                    permanent: false,
-                };
-                let state = std::mem::take(&mut self.state);
-                (self.state, _) = decide::step(state, event, self.shared.now(), &self.config);
+        let metrics = &self.shared.metrics;
+        metrics.saves.get_or_create(&ResultLabel { result }).inc();
+        result == Worked::Ok
+    }
+
+    async fn perform_all(&mut self, effects: &[Effect], now: Timestamp) {
+        let mut refused = BTreeSet::new();
+        for effect in effects {
+            let Some(kind) = kind(effect) else {
+                if let Effect::Record { decision } = effect {
+                    log_decision(decision);
+                }
+                continue;
+            };
+            let done = timeout(PLATFORM_TIMEOUT, self.platform.perform(effect))
+                .await
+                .unwrap_or_else(|_| {
+                    Err(EffectError::Failed(anyhow::anyhow!(
+                        "the platform did not answer"
+                    )))
+                });
+            let result = if done.is_ok() { Worked::Ok } else { Worked::Failed };
+            let label = ChangeLabel { kind, result };
+            self.shared.metrics.changes.get_or_create(&label).inc();
+            match done {
+                Ok(()) => info!(effect = %json!(effect), "performed"),
+                Err(error) => {
+                    let message = error.to_string();
+                    let what = format!("{kind:?} {:?}: {message}", place(effect));
+                    if !self.refused.contains(&what) {
+                        warn!(error = message, effect = %json!(effect), "not performed");
+                    }
+                    refused.insert(what);
+                    let event = Event::EffectFailed {
+                        effect,
+                        message: &message,
+                        permanent: error.is_permanent(),
+                    };
+                    let state = std::mem::take(&mut self.state);
+                    (self.state, _) = decide::step(state, event, now, &self.config);
+                }
             }
         }
+        self.refused = refused;
     }
 
-    fn publish(&mut self, snapshot: &Snapshot, cluster: &Cluster) -> anyhow::Result<()> {
-        let now = self.shared.now();
-        let cores = self.usage.cores();
+    fn publish(&mut self, snapshot: &Snapshot, cluster: &Cluster, now: Timestamp) -> anyhow::Result<()> {
+        let cores = self.usage.in_use();
         let view = self.recorder.view(&Seen {
             now,
             config: &self.config,
@@ -176,10 +222,33 @@ impl<P: Platform> ControlLoop<P> {
             snapshot,
             cores: &cores,
             settings: self.planner.settings(),
+            unsaved: self.keeper.complaint(),
         });
         let round = Round::new(now, &view).context("the view of the round can't be written")?;
         self.shared.publish(round);
         Ok(())
+    }
+}
+
+/// What an effect changes; none: it is only told.
+const fn kind(effect: &Effect) -> Option<ChangeKind> {
+    match effect {
+        Effect::Ensure { .. } => Some(ChangeKind::Ensure),
+        Effect::Remove { .. } => Some(ChangeKind::Remove),
+        Effect::Route { .. } => Some(ChangeKind::Route),
+        Effect::Record { .. } => None,
+    }
+}
+
+const fn changes(effect: &Effect) -> bool {
+    kind(effect).is_some()
+}
+
+/// Service and area of an effect that has one of each.
+const fn place(effect: &Effect) -> Option<(&ServiceName, &AreaName)> {
+    match effect {
+        Effect::Ensure { service, area } | Effect::Remove { service, area } => Some((service, area)),
+        Effect::Route { .. } | Effect::Record { .. } => None,
     }
 }
 

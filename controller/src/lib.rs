@@ -16,6 +16,8 @@ pub mod args;
 pub mod control;
 pub mod convert;
 pub mod http;
+pub mod keeper;
+pub mod memory;
 pub mod metrics;
 pub mod output;
 pub mod plan;

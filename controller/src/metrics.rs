@@ -17,6 +17,8 @@ pub struct ControllerMetrics {
     pub rounds: Family<ResultLabel, Counter>,
     /// Changes asked of the platform, by kind and result.
     pub changes: Family<ChangeLabel, Counter>,
+    /// Times that what the controller remembers was written down, by result. Nothing is changed while that fails.
+    pub saves: Family<ResultLabel, Counter>,
     /// Duration of a round.
     pub round_seconds: Histogram,
     /// Measured less predicted delay of the last move that was measured, seconds.
@@ -77,6 +79,7 @@ impl Default for ControllerMetrics {
         Self {
             rounds: Family::default(),
             changes: Family::default(),
+            saves: Family::default(),
             // 100 us .. 1.6 s: a round is expected well under its 0.5 s period.
             round_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
             prediction_error: Family::default(),
@@ -94,6 +97,11 @@ impl ControllerMetrics {
             "gma_changes",
             "Changes asked of the platform",
             self.changes.clone(),
+        );
+        registry.register(
+            "gma_saves",
+            "Times that the controller's state was written down; nothing is changed while that fails",
+            self.saves.clone(),
         );
         registry.register_with_unit(
             "gma_round",

@@ -1,15 +1,25 @@
-//! Answers the decision machine's question with the core's model and strategy.
+//! Answers the decision machine's questions with the core's model and solver.
+//!
+//! All edges that ask are solved together, with one target on the mean for each. A target on a quantile is first turned
+//! into one on the mean, edge by edge: the mean whose cheapest plan meets the quantile ([`plan_for_statistic`]). What an
+//! edge's users see does not depend on what other edges run (the shared cloud shares cost, not delay), so the mean found
+//! alone is right in company. Where the set that is cheapest in company has the mean but misses the quantile, the edge
+//! keeps the set that was found for it alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::Cluster;
-use gma_core::decide::{Config, Direction, NoPlan, Objective, PlannedMove, Planner, Statistic};
+use gma_core::decide::{
+    Alternative, Ask, Config, NoPlan, Objective, PlannedMove, Planner, Searched, Statistic,
+};
 use gma_core::ids::{AreaName, ServiceName};
 use gma_core::measured::{Candidate, Learned, Settings, Tail, plan_for_statistic};
-use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, ServiceIx, Shares, Standby, evaluate};
+use gma_core::model::{
+    Crossings, DensePlacement, EdgeIx, Pin, Problem, ServiceIx, Shares, Spec, Standby, evaluate,
+};
 use gma_core::snapshot::{DelayStats, Measured, Snapshot};
-use gma_core::solver::{self, Plan, Reach};
-use gma_core::units::{CpuCores, Micros};
+use gma_core::solver::{Budget, Reach, Solution, solve};
+use gma_core::units::{CpuCores, Micros, Money};
 
 /// Plans on what was measured.
 #[derive(Debug)]
@@ -19,28 +29,24 @@ pub struct MeasuredPlanner {
 }
 
 impl MeasuredPlanner {
-    /// A planner for the machine's areas that has learned nothing yet.
-    pub fn new(config: &Config) -> Self {
+    /// A planner for the machine's areas that knows what was learned earlier.
+    pub fn new(config: &Config, learned: Learned) -> Self {
         let mut settings = Settings::new(config.cloud.clone(), config.edges.keys().cloned());
         settings.standby = Standby::Distribute(config.standby.clamp(1, 49));
+        settings.learned = learned;
         Self {
             settings,
             objectives: config.edges.clone(),
         }
     }
 
-    /// What windows have taught; saved, and given back with [`Self::restore`].
-    pub fn learned(&self) -> &Learned {
+    /// What was learned so far.
+    pub const fn learned(&self) -> &Learned {
         &self.settings.learned
     }
 
-    /// Goes on with what an earlier run learned. Its times count from the same start as the machine's.
-    pub fn restore(&mut self, learned: Learned) {
-        self.settings.learned = learned;
-    }
-
     /// What it counts with.
-    pub fn settings(&self) -> &Settings {
+    pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
@@ -54,104 +60,362 @@ impl MeasuredPlanner {
         learned.observe(snapshot, &self.settings);
         self.settings.learned = learned;
     }
-}
 
-/// The cheapest plan that brings the statistic to its target, as far as one can be found.
-fn choose(
-    problem: &Problem,
-    edge: EdgeIx,
-    current: &DensePlacement,
-    delay: &DelayStats,
-    statistic: Statistic,
-    target_us: f64,
-) -> Option<Candidate<Plan>> {
-    let crossings = |placement: &DensePlacement| Crossings::resting(problem, edge, placement);
-    let tail = Tail::fit(delay, crossings(current));
-    let model_us = |placement: &DensePlacement| {
-        let result = evaluate(problem, placement, &Shares::resting(problem, placement));
-        let of_edge = result.edges.get(edge.position());
-        of_edge.map_or(0.0, |edge| edge.delay.as_f64())
-    };
-    let most_us = delay.mean_us + model_us(&DensePlacement::cloud_only(problem)) - model_us(current);
-    let first_us = delay.mean_us - (statistic.of(delay) - target_us);
-    plan_for_statistic(
-        statistic,
-        target_us,
-        first_us,
-        most_us.max(delay.mean_us),
-        |mean_us| {
-            let plan = solver::plan(problem, edge, current, Micros::nearest(mean_us));
-            let statistic_us = tail.predict(statistic, plan.predicted.as_f64(), &crossings(&plan.placement));
-            Candidate {
-                statistic_us,
-                cost: plan.cost_after.as_f64(),
-                plan,
+    /// An edge whose question can be put to the model.
+    fn asker<'a>(
+        &self,
+        problem: &Problem,
+        ask: &'a Ask,
+        snapshot: &'a Snapshot,
+    ) -> Result<Asker<'a>, NoPlan> {
+        let lacking = |what: String| NoPlan::NotEnoughData { what };
+        let Some(Measured::Present { value: delay }) =
+            snapshot.edges.get(&ask.edge).map(|edge| &edge.user_delay)
+        else {
+            return Err(lacking(format!("no user delay of {} in the window", ask.edge)));
+        };
+        let Some(edge) = problem.edge_by_name(&ask.edge) else {
+            return Err(lacking(format!("{} is no edge of the problem", ask.edge)));
+        };
+        Ok(Asker {
+            ask,
+            edge,
+            delay,
+            objective: self.objectives.get(&ask.edge).copied().unwrap_or_default(),
+        })
+    }
+
+    /// The problem of those that have all that it needs; the others' reasons.
+    fn problem(
+        &self,
+        asks: &[Ask],
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+    ) -> (Option<Problem>, BTreeMap<AreaName, NoPlan>) {
+        let mut lacking = BTreeMap::new();
+        let mut able: Vec<AreaName> = Vec::new();
+        for ask in asks {
+            let alone = std::slice::from_ref(&ask.edge);
+            match Problem::from_measurements(snapshot, cluster, &self.settings, alone) {
+                Ok(_) => able.push(ask.edge.clone()),
+                Err(missing) => {
+                    let what = missing.to_string();
+                    lacking.insert(ask.edge.clone(), NoPlan::NotEnoughData { what });
+                }
             }
-        },
-    )
+        }
+        if able.is_empty() {
+            return (None, lacking);
+        }
+        match Problem::from_measurements(snapshot, cluster, &self.settings, &able) {
+            Ok(problem) => (Some(problem), lacking),
+            Err(missing) => {
+                let what = missing.to_string();
+                lacking.extend(able.into_iter().map(|edge| {
+                    let what = what.clone();
+                    (edge, NoPlan::NotEnoughData { what })
+                }));
+                (None, lacking)
+            }
+        }
+    }
 }
 
 impl Planner for MeasuredPlanner {
     fn plan(
         &self,
-        _direction: Direction,
-        edge: &AreaName,
+        asks: &[Ask],
         snapshot: &Snapshot,
         cluster: &Cluster,
-        target_us: f64,
-    ) -> Result<PlannedMove, NoPlan> {
-        let lacking = |what: String| NoPlan::NotEnoughData { what };
-        let Some(Measured::Present { value: delay }) = snapshot.edges.get(edge).map(|edge| &edge.user_delay)
-        else {
-            return Err(lacking(format!("no user delay of {edge} in the window")));
+    ) -> BTreeMap<AreaName, Result<PlannedMove, NoPlan>> {
+        let cluster = settled(cluster);
+        let (problem, lacking) = self.problem(asks, snapshot, &cluster);
+        let mut answers: BTreeMap<_, _> = lacking.into_iter().map(|(edge, why)| (edge, Err(why))).collect();
+        let Some(problem) = problem else {
+            return answers;
         };
-        let Objective { band, statistic } = self.objectives.get(edge).copied().unwrap_or_default();
-        let problem =
-            Problem::from_measurements(snapshot, cluster, &self.settings, std::slice::from_ref(edge))
-                .map_err(|missing| lacking(missing.to_string()))?;
-        let Some(edge) = problem.edge_by_name(edge) else {
-            return Err(lacking(format!("{edge} is no edge of the problem")));
-        };
-        let current = DensePlacement::from_cluster(&problem, cluster);
-        let measured_us = statistic.of(delay);
-        let Some(Candidate {
-            statistic_us: predicted_us,
-            plan,
-            ..
-        }) = choose(&problem, edge, &current, delay, statistic, target_us)
-        else {
-            return Err(NoPlan::NoBetterPlacement);
-        };
-        if plan.add.is_empty() && plan.remove.is_empty() {
-            return Err(NoPlan::NoBetterPlacement);
+        let mut askers = Vec::new();
+        for ask in asks
+            .iter()
+            .filter(|ask| !answers.contains_key(&ask.edge))
+            .collect::<Vec<_>>()
+        {
+            match self.asker(&problem, ask, snapshot) {
+                Ok(asker) => askers.push(asker),
+                Err(why) => {
+                    answers.insert(ask.edge.clone(), Err(why));
+                }
+            }
         }
-        if plan.reach != Reach::NotFound && predicted_us > target_us.max(band.offload_above_us()) {
-            return Err(NoPlan::TargetBelowLeak {
-                target_us,
-                reachable_us: predicted_us,
-            });
+        let current = DensePlacement::from_cluster(&problem, &cluster);
+        let problem = fix(problem, &current, &askers);
+        let together = Together::solve(&problem, &current, &askers);
+        for asker in &askers {
+            answers.insert(asker.ask.edge.clone(), together.answer(asker));
         }
-        let names = |services: &BTreeSet<ServiceIx>| {
-            services
-                .iter()
-                .filter_map(|service| problem.service(*service))
-                .map(|service| service.name.clone())
-                .collect()
-        };
-        Ok(PlannedMove {
-            add: names(&plan.add),
-            remove: names(&plan.remove),
-            measured_us,
-            predicted_us,
-            cost_before: plan.cost_before.as_f64(),
-            cost_after: plan.cost_after.as_f64(),
-            reasons: reasons(plan.reach, predicted_us, target_us),
-        })
+        answers
     }
 }
 
+/// An edge that asks.
+#[derive(Debug)]
+struct Asker<'a> {
+    ask: &'a Ask,
+    edge: EdgeIx,
+    delay: &'a DelayStats,
+    objective: Objective,
+}
+
+/// The answer to all.
+struct Together<'a> {
+    problem: &'a Problem,
+    current: &'a DensePlacement,
+    edges: BTreeSet<AreaName>,
+    solution: Solution,
+    cost_before: Money,
+    tails: BTreeMap<EdgeIx, Tail>,
+    /// Sets of edges that the solution's would miss their quantile with.
+    alone: BTreeMap<EdgeIx, Solution>,
+}
+
+// === impl Asker ===
+
+impl Asker<'_> {
+    /// The cheapest plan for this edge alone that brings the statistic to its target, and the mean it was made for.
+    fn alone(&self, problem: &Problem, current: &DensePlacement, tail: &Tail) -> Option<(Micros, Solution)> {
+        let model_us = |placement: &DensePlacement| {
+            let result = evaluate(problem, placement, &Shares::resting(problem, placement));
+            let of_edge = result.edges.get(self.edge.position());
+            of_edge.map_or(0.0, |edge| edge.delay.as_f64())
+        };
+        let (delay, statistic) = (self.delay, self.objective.statistic);
+        let most_us = delay.mean_us + model_us(&DensePlacement::cloud_only(problem)) - model_us(current);
+        let first_us = delay.mean_us - (statistic.of(delay) - self.ask.target_us);
+        let plan = |mean_us| {
+            let mean = Micros::nearest(mean_us);
+            let solution = solve(&problem.with_target(self.edge, mean), current, Budget::default());
+            Candidate {
+                statistic_us: self.predicted_us(problem, &solution, tail),
+                cost: solution.evaluation.cost.total().as_f64(),
+                plan: (mean, solution),
+            }
+        };
+        let most_us = most_us.max(delay.mean_us);
+        let best = plan_for_statistic(statistic, self.ask.target_us, first_us, most_us, plan)?;
+        Some(best.plan)
+    }
+
+    fn predicted_us(&self, problem: &Problem, solution: &Solution, tail: &Tail) -> f64 {
+        let mean = solution.edges.get(self.edge.position());
+        let mean_us = mean.map_or(0.0, |edge| edge.predicted.as_f64());
+        let after = Crossings::resting(problem, self.edge, &solution.placement);
+        tail.predict(self.objective.statistic, mean_us, &after)
+    }
+}
+
+// === impl Together ===
+
+impl<'a> Together<'a> {
+    fn solve(problem: &'a Problem, current: &'a DensePlacement, askers: &[Asker<'_>]) -> Self {
+        let mut tails = BTreeMap::new();
+        let mut alone = BTreeMap::new();
+        let mut spec = problem.spec().clone();
+        for edge in &mut spec.edges {
+            edge.target = None;
+        }
+        for asker in askers {
+            let tail = Tail::fit(asker.delay, Crossings::resting(problem, asker.edge, current));
+            let mean = if asker.objective.statistic == Statistic::Mean {
+                Some(Micros::nearest(asker.ask.target_us))
+            } else {
+                asker.alone(problem, current, &tail).map(|(mean, solution)| {
+                    alone.insert(asker.edge, solution);
+                    mean
+                })
+            };
+            if let Some(edge) = spec.edges.get_mut(asker.edge.position()) {
+                edge.target = mean;
+            }
+            tails.insert(asker.edge, tail);
+        }
+        let solution = match (askers, alone.len()) {
+            // Solved already.
+            ([asker], 1) => alone.remove(&asker.edge),
+            _ => None,
+        };
+        let solution = solution.unwrap_or_else(|| match Problem::try_new(spec) {
+            Ok(problem) => solve(&problem, current, Budget::default()),
+            // A target changes nothing that is checked.
+            Err(_) => solve(problem, current, Budget::default()),
+        });
+        let before = evaluate(problem, current, &Shares::resting(problem, current));
+        Self {
+            problem,
+            current,
+            edges: askers.iter().map(|asker| asker.ask.edge.clone()).collect(),
+            solution,
+            cost_before: before.cost.total(),
+            tails,
+            alone,
+        }
+    }
+
+    fn answer(&self, asker: &Asker<'_>) -> Result<PlannedMove, NoPlan> {
+        let (edge, target_us) = (asker.edge, asker.ask.target_us);
+        let Some(tail) = self.tails.get(&edge) else {
+            return Err(NoPlan::NoBetterPlacement);
+        };
+        let mut solution = &self.solution;
+        let mut predicted_us = asker.predicted_us(self.problem, solution, tail);
+        if let Some(alone) = self.alone.get(&edge).filter(|_| predicted_us > target_us) {
+            let alone_us = asker.predicted_us(self.problem, alone, tail);
+            if alone_us < predicted_us {
+                (solution, predicted_us) = (alone, alone_us);
+            }
+        }
+        let (add, remove) = self.change(edge, &solution.placement);
+        let reach = solution
+            .edges
+            .get(edge.position())
+            .map_or(Reach::NoTarget, |edge| edge.reach);
+        let above_us = target_us.max(asker.objective.band.offload_above_us());
+        if predicted_us > above_us {
+            let what = format!("{} at {}", ms(target_us), asker.ask.edge);
+            match reach {
+                Reach::Capacity => return Err(NoPlan::Capacity { what }),
+                Reach::Pins => return Err(NoPlan::Pins { what }),
+                Reach::NotFound => {}
+                Reach::Met | Reach::NoTarget | Reach::TargetTooLow if add.is_empty() && remove.is_empty() => {
+                }
+                Reach::Met | Reach::NoTarget | Reach::TargetTooLow => {
+                    return Err(NoPlan::TargetBelowLeak {
+                        target_us,
+                        reachable_us: predicted_us,
+                    });
+                }
+            }
+        }
+        if add.is_empty() && remove.is_empty() {
+            return Err(NoPlan::NoBetterPlacement);
+        }
+        Ok(PlannedMove {
+            measured_us: asker.objective.statistic.of(asker.delay),
+            predicted_us,
+            cost_before: self.cost_before.as_f64(),
+            cost_after: self.cost_of(edge, &solution.placement),
+            reasons: reasons(reach, predicted_us, target_us),
+            search: Some(self.searched(asker, tail)),
+            add,
+            remove,
+        })
+    }
+
+    /// Services that an edge gets and loses with a placement.
+    fn change(
+        &self,
+        edge: EdgeIx,
+        placement: &DensePlacement,
+    ) -> (BTreeSet<ServiceName>, BTreeSet<ServiceName>) {
+        let (present, after) = (
+            self.current.at_edge(self.problem, edge),
+            placement.at_edge(self.problem, edge),
+        );
+        let names = |services: Vec<&ServiceIx>| {
+            let services = services.into_iter();
+            let services = services.filter_map(|service| self.problem.service(*service));
+            services.map(|service| service.name.clone()).collect()
+        };
+        (
+            names(after.difference(&present).collect()),
+            names(present.difference(&after).collect()),
+        )
+    }
+
+    /// What runs, with this edge's part of a placement only.
+    fn cost_of(&self, edge: EdgeIx, placement: &DensePlacement) -> f64 {
+        let mut only = self.current.clone();
+        for (service, _) in self.problem.services() {
+            only.set(edge, service, placement.contains(edge, service));
+        }
+        let shares = Shares::resting(self.problem, &only);
+        evaluate(self.problem, &only, &shares).cost.total().as_f64()
+    }
+
+    fn searched(&self, asker: &Asker<'_>, tail: &Tail) -> Searched {
+        let Solution {
+            evaluation,
+            bound,
+            runner_up,
+            evaluations,
+            exhausted,
+            ..
+        } = &self.solution;
+        let cost = evaluation.cost.total();
+        let runner_up = runner_up.as_ref().and_then(|other| {
+            let (add, remove) = self.change(asker.edge, &other.placement);
+            let mean_us = other.predicted.get(asker.edge.position())?.as_f64();
+            let after = Crossings::resting(self.problem, asker.edge, &other.placement);
+            let chosen = self.change(asker.edge, &self.solution.placement);
+            let differs = chosen != (add.clone(), remove.clone());
+            differs.then(|| Alternative {
+                add,
+                remove,
+                predicted_us: tail.predict(asker.objective.statistic, mean_us, &after),
+                cost: other.cost.as_f64(),
+                lost: other.lost,
+            })
+        });
+        Searched {
+            together: self.edges.clone(),
+            cost_together: cost.as_f64(),
+            cost_bound: bound.cost.as_f64(),
+            gap: bound.gap(cost),
+            optimal: bound.optimal,
+            evaluations: *evaluations,
+            exhausted: *exhausted,
+            runner_up,
+        }
+    }
+}
+
+/// The cluster as it will be once autoscalers have done what they want: use is predicted from what they settle at.
+fn settled(cluster: &Cluster) -> Cluster {
+    let mut cluster = cluster.clone();
+    for instance in &mut cluster.instances {
+        instance.replicas = instance.autoscaler_wants.unwrap_or(instance.replicas);
+    }
+    cluster
+}
+
+/// Pins what none of the asking edges can move, where a pin says just that: nowhere at the edges, or at all of them. What
+/// else is fixed stays free, and a plan that moves it is held by the machine.
+fn fix(problem: Problem, current: &DensePlacement, askers: &[Asker<'_>]) -> Problem {
+    let mut spec: Spec = problem.spec().clone();
+    for (service, value) in problem.services() {
+        if !askers.iter().all(|asker| asker.ask.fixed.contains(&value.name)) {
+            continue;
+        }
+        let runs = || problem.edges().map(|(edge, _)| current.contains(edge, service));
+        let pin = if runs().all(|runs| !runs) {
+            Pin::Cloud
+        } else if runs().all(|runs| runs) {
+            Pin::Edge
+        } else {
+            continue;
+        };
+        if let Some(value) = spec.services.get_mut(service.position()) {
+            value.pin = pin;
+        }
+    }
+    Problem::try_new(spec).unwrap_or(problem)
+}
+
+fn ms(us: f64) -> String {
+    format!("{:.1} ms", us / 1_000.0)
+}
+
 fn reasons(reach: Reach, predicted_us: f64, target_us: f64) -> String {
-    let target = format!("{:.1} ms", target_us / 1_000.0);
+    let target = ms(target_us);
     match reach {
         Reach::Met | Reach::NoTarget if predicted_us <= target_us => {
             format!("the cheapest set that meets {target}")

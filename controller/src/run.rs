@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use gma_local::{Client, Topology, World};
@@ -18,8 +18,11 @@ use crate::args::{Args, Command, LogArgs, LogFormat, RunArgs};
 use crate::control::ControlLoop;
 use crate::convert;
 use crate::http;
+use crate::memory::Memory;
 use crate::plan;
+use crate::platform::file::StateFile;
 use crate::platform::local::LocalPlatform;
+use crate::platform::{Loaded, Platform as _};
 use crate::shared::Shared;
 use crate::simulate;
 use crate::verify;
@@ -82,16 +85,25 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         .objective
         .to_config(topology.areas.cloud.name.clone(), edges)?;
 
-    let (world, client) = match &args.world {
-        Some(socket) => (None, Client::new(socket)),
+    let (world, socket) = match args.world {
+        Some(socket) => (None, socket),
         None => {
             let world = World::start(topology, None).await?;
-            let client = world.client();
-            (Some(world), client)
+            let socket = world.socket().to_owned();
+            (Some(world), socket)
         }
     };
+    // Beside the socket: a controller that is started again for the same world finds it, and one for another does not.
+    let state = args
+        .state
+        .unwrap_or_else(|| socket.with_file_name("controller.json"));
+    let file = StateFile::open(&state)?;
+    info!(state = %file.path().display(), "the controller's state");
+    let mut platform = LocalPlatform::new(Client::new(&socket), file);
+    let memory = recall(platform.load().await?);
 
-    let shared = Arc::new(Shared::new(Telemetry::new(gma_telemetry::Config::default())));
+    let telemetry = Telemetry::new(gma_telemetry::Config::default());
+    let shared = Arc::new(Shared::new(telemetry, memory.clock(SystemTime::now())));
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let server = http::serve(listener, Arc::clone(&shared), shutdown.clone());
@@ -99,7 +111,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         server.await;
         Ok(())
     });
-    let control = ControlLoop::new(Arc::clone(&shared), LocalPlatform::new(client), config);
+    let control = ControlLoop::new(Arc::clone(&shared), platform, config, memory);
     tasks.spawn(control.run(shutdown.clone()));
     info!(%address, "listening; the page is at /");
 
@@ -124,6 +136,27 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         world.stop().await;
     }
     result
+}
+
+/// What to start from, and a line in the log that says so.
+fn recall(loaded: Loaded) -> Memory {
+    match loaded {
+        Loaded::Nothing => Memory::default(),
+        Loaded::Memory(memory) => {
+            let plans = memory.state.edges.values().filter_map(|edge| edge.phase.plan());
+            for plan in plans {
+                info!(edge = %plan.edge, id = plan.id, "goes on: {}", plan.sentence());
+            }
+            *memory
+        }
+        Loaded::SetAside { why, place } => {
+            warn!(
+                place = %place.display(),
+                "the state that was found cannot be used and was set aside: {why}; starting from what runs"
+            );
+            Memory::default()
+        }
+    }
 }
 
 /// The filters report to this controller wherever it listens, whatever a file says.

@@ -19,6 +19,8 @@ pub const MAX_FOLLOWERS: usize = 32;
 #[derive(Debug)]
 pub struct Shared {
     started: Instant,
+    /// What the clock showed then.
+    first: Timestamp,
     telemetry: Mutex<Telemetry>,
     /// The last round of the control loop, as served at `/api/v1/state`; none before the first.
     round: watch::Sender<Option<Arc<Round>>>,
@@ -31,10 +33,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Starts the process's clock.
-    pub fn new(telemetry: Telemetry) -> Self {
+    /// Starts the process's clock at `first`: 0, or where an earlier controller's had come to by now.
+    pub fn new(telemetry: Telemetry, first: Timestamp) -> Self {
         Self {
             started: Instant::now(),
+            first,
             telemetry: Mutex::new(telemetry),
             round: watch::Sender::new(None),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
@@ -43,9 +46,9 @@ impl Shared {
         }
     }
 
-    /// Time since the start: the only clock that the core and the telemetry see.
+    /// The only clock that the core and the telemetry see.
     pub fn now(&self) -> Timestamp {
-        Timestamp::from_start(self.started.elapsed())
+        self.first.after(self.started.elapsed())
     }
 
     /// The telemetry. A panic elsewhere leaves it usable: each report is applied whole or not at all.

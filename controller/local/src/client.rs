@@ -21,7 +21,7 @@ pub struct Client {
     socket: PathBuf,
 }
 
-/// A question that got no answer, or a refusal. `Unreachable` is transient: the world may be starting.
+/// A question that got no answer, or a refusal. `Unreachable` is transient: the world may be starting; `Unable` may be.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No world listens there.
@@ -40,9 +40,12 @@ pub enum ClientError {
         /// Why.
         error: String,
     },
-    /// The world refused; its text says why and what to do.
+    /// The world refused a wrong request; its text says why and what to do.
     #[error("{0}")]
     Refused(String),
+    /// The world could not do it, though the request was right.
+    #[error("{0}")]
+    Unable(String),
 }
 
 // === impl ClientError ===
@@ -50,7 +53,7 @@ pub enum ClientError {
 impl ClientError {
     /// Whether to ask again later.
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Unable(_))
     }
 }
 
@@ -190,6 +193,7 @@ impl Client {
         })?;
         match serde_json::from_str(&answer).map_err(|error| self.foreign(&error))? {
             Answer::Error(refusal) => Err(ClientError::Refused(refusal)),
+            Answer::Unable(reason) => Err(ClientError::Unable(reason)),
             answer => Ok(answer),
         }
     }

@@ -69,8 +69,10 @@ pub(crate) enum Answer {
     Done,
     /// To `State`.
     State(Box<State>),
-    /// Refused; says why and what to do.
+    /// Refused: the request is wrong. Says why and what to do.
     Error(String),
+    /// Not done, though the request is right: it may work later.
+    Unable(String),
 }
 
 /// What a world holds at one moment.

@@ -1,21 +1,23 @@
 //! The platform of processes on this machine.
 
 use gma_core::decide::Effect;
-use gma_local::{Client, State};
+use gma_local::{Client, ClientError, State};
 use gma_telemetry::Directory;
 
-use super::{Observation, Platform};
+use super::file::StateFile;
+use super::{EffectError, Loaded, Observation, Platform};
 
-/// A world, seen through its socket.
+/// A world, seen through its socket, and a file for what the controller remembers.
 #[derive(Debug)]
 pub struct LocalPlatform {
     client: Client,
+    file: StateFile,
 }
 
 impl LocalPlatform {
     /// Steers the world behind `client`.
-    pub const fn new(client: Client) -> Self {
-        Self { client }
+    pub const fn new(client: Client, file: StateFile) -> Self {
+        Self { client, file }
     }
 }
 
@@ -29,14 +31,29 @@ impl Platform for LocalPlatform {
         })
     }
 
-    async fn perform(&mut self, effect: &Effect) -> anyhow::Result<()> {
-        match effect {
-            Effect::Ensure { service, area } => self.client.ensure(service.clone(), area.clone()).await?,
-            Effect::Remove { service, area } => self.client.remove(service.clone(), area.clone()).await?,
-            Effect::Route { plan } => self.client.route(plan.clone()).await?,
-            Effect::Record { .. } => {}
-        }
-        Ok(())
+    async fn perform(&mut self, effect: &Effect) -> Result<(), EffectError> {
+        let done = match effect {
+            Effect::Ensure { service, area } => self.client.ensure(service.clone(), area.clone()).await,
+            Effect::Remove { service, area } => self.client.remove(service.clone(), area.clone()).await,
+            Effect::Route { plan } => self.client.route(plan.clone()).await,
+            Effect::Record { .. } => Ok(()),
+        };
+        done.map_err(|error| match error {
+            ClientError::Refused(why) => EffectError::Refused(why),
+            error @ (ClientError::Unreachable { .. }
+            | ClientError::Unable(_)
+            | ClientError::Foreign { .. }) => EffectError::Failed(error.into()),
+        })
+    }
+
+    async fn load(&mut self) -> anyhow::Result<Loaded> {
+        let file = self.file.clone();
+        Ok(tokio::task::spawn_blocking(move || file.load()).await??)
+    }
+
+    async fn save(&mut self, memory: Vec<u8>) -> anyhow::Result<()> {
+        let file = self.file.clone();
+        Ok(tokio::task::spawn_blocking(move || file.save(&memory)).await??)
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Seen<'a> {
     pub cores: &'a BTreeMap<ServiceName, f64>,
     /// Prices and requests that the planner counts with.
     pub settings: &'a Settings,
+    /// Why the state is not written down, where it is not.
+    pub unsaved: Option<&'a str>,
 }
 
 /// A round, for people and programs.
@@ -60,6 +62,8 @@ pub struct View<'a> {
     pub snapshot: &'a Snapshot,
     /// Cores in use by service.
     pub cpu_cores: &'a BTreeMap<ServiceName, f64>,
+    /// Why the state is not written down, where it is not; then nothing is done.
+    pub unsaved: Option<&'a str>,
     /// What runs, times its prices.
     pub costs: Costs,
     /// The delay of the last ten minutes by edge, oldest first.
@@ -108,6 +112,7 @@ impl Recorder {
             cluster: seen.cluster,
             snapshot: seen.snapshot,
             cpu_cores: seen.cores,
+            unsaved: seen.unsaved,
             costs: Costs::of(seen),
             history,
             histogram,

@@ -164,6 +164,9 @@ pub struct Config {
     pub edges: BTreeMap<AreaName, Objective>,
     /// How far to go.
     pub mode: Mode,
+    /// Nothing new begins. What is under way is finished, or taken back; weight is still taken from an instance that
+    /// cannot serve.
+    pub suspend: bool,
     /// Evaluations in a row whose whole interval is outside the band before a move is planned.
     pub consecutive: u32,
     /// Requests in the window without which nothing is decided (a quantile needs more).
@@ -172,6 +175,16 @@ pub struct Config {
     pub standard_errors: f64,
     /// Share of server errors and no response above which the delay is not trusted.
     pub most_errors: f64,
+    /// Share of an edge's gateways that must be heard for its delay to count, 0 … 1.
+    pub gateway_coverage: f64,
+    /// Share of the proxies on the users' path that must be heard for a move to be planned, 0 … 1.
+    pub service_coverage: f64,
+    /// An autoscaler that changed its count within this is at work.
+    pub autoscaler_quiet: Duration,
+    /// It is waited for at most this long; then the desired counts are planned with.
+    pub autoscaler_patience: Duration,
+    /// Share of the user delay from which an instance's autoscaler matters, 0 … 1.
+    pub autoscaler_share: f64,
     /// A move is verified for at least this long,
     pub verify_least: Duration,
     /// and at most this long.
@@ -206,12 +219,21 @@ impl Config {
                 .map(|edge| (edge, Objective::default()))
                 .collect(),
             mode: Mode::Observe,
+            suspend: false,
             consecutive: 3,
             // Enough for a standard error over slots; at a window of 4 s, 12.5 requests a second.
             least_requests: 50,
             // 3 and three evaluations in a row; intervals of a stated error rate come with telemetry's.
             standard_errors: 3.0,
             most_errors: 0.05,
+            // A gateway that is not heard may serve users whose delay nobody sees. Of many sidecars a few are always
+            // new or leaving; means and calls per request do not suffer from a tenth.
+            gateway_coverage: 1.0,
+            service_coverage: 0.9,
+            // Kubernetes' autoscaler looks every 15 s. Below a twentieth of the delay it cannot bring it into the band.
+            autoscaler_quiet: Duration::from_secs(15),
+            autoscaler_patience: Duration::from_secs(60),
+            autoscaler_share: 0.05,
             verify_least: Duration::from_secs(15),
             verify_most: Duration::from_secs(60),
             cool_down: Duration::from_secs(15),

@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
+use super::asking::Question;
 use super::config::{Mode, Objective};
 use super::evidence::{self, Reading};
 use super::paths::{Compared, Paths};
-use super::phase::{EdgeState, Phase};
-use super::plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
+use super::phase::{EdgeState, Phase, Refusal, Refused};
+use super::plan::{After, Decision, Direction, Outcome, PlannedMove, Times, Trigger};
 use super::prediction::Correction;
 use super::progress::{Advance, Pace, Progress, Turn};
 use super::reason::{Cause, HoldReason};
+use super::scaling::Autoscalers;
 use super::{Effect, Ledger, routes, verify};
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::routing::SECOND_STEP;
@@ -23,26 +26,37 @@ const CRASHES_APART: Duration = Duration::from_secs(600);
 pub(super) struct Machine<'a> {
     pub(super) turn: Turn<'a>,
     pub(super) objective: &'a Objective,
-    pub(super) planner: &'a dyn Planner,
     pub(super) ledger: &'a mut Ledger,
-    /// Services that move at other edges.
+    pub(super) autoscalers: &'a Autoscalers,
+    /// Services that move at other edges, and where.
     pub(super) busy: &'a BTreeMap<ServiceName, AreaName>,
     pub(super) edge: &'a mut EdgeState,
 }
 
+/// What an evaluation makes of a phase: the next one, or a question to the planner on the way to it.
+pub(super) type Next = ControlFlow<Box<Question>, Phase>;
+
 // === impl Machine ===
 
 impl Machine<'_> {
-    pub(super) fn evaluate(&mut self) {
+    /// Goes on with what the edge does; a question is answered by [`Machine::begin`].
+    pub(super) fn evaluate(&mut self) -> Option<Question> {
         let phase = mem::take(&mut self.edge.phase);
         let heard = self.turn.snapshot.edges.get(self.turn.edge);
         let read = evidence::read(heard, self.turn.snapshot, self.objective, self.turn.config);
         self.edge.reading = read.as_ref().ok().copied();
         self.edge.unread = read.as_ref().err().cloned();
-        self.edge.phase = match evidence::silence(heard) {
-            Some(reason) => self.silent(phase, reason),
+        let next = match evidence::silence(heard) {
+            Some(reason) => Next::Continue(self.silent(phase, reason)),
             None => self.heard(phase, read),
         };
+        match next {
+            Next::Continue(phase) => {
+                self.edge.phase = phase;
+                None
+            }
+            Next::Break(question) => Some(*question),
+        }
     }
 
     /// Silence alone writes nothing, and its time counts for no deadline.
@@ -61,7 +75,7 @@ impl Machine<'_> {
         }
     }
 
-    fn heard(&mut self, mut phase: Phase, read: Result<Reading, HoldReason>) -> Phase {
+    fn heard(&mut self, mut phase: Phase, read: Result<Reading, HoldReason>) -> Next {
         let now = self.turn.now;
         if let Some(since) = self.edge.silent_since.take() {
             phase.postpone(now.since(since));
@@ -71,7 +85,13 @@ impl Machine<'_> {
             Mode::Enforce => self.restore(phase),
             Mode::Observe | Mode::Recommend => self.let_go(phase),
         };
-        match phase {
+        let is_blind = read.as_ref().is_err_and(HoldReason::is_blindness);
+        Next::Continue(match phase {
+            // Steps and effects are judged by what is heard. The way back needs no judgement.
+            Phase::Acting { .. } | Phase::Verifying { .. } | Phase::Relieving { .. } if is_blind => {
+                self.edge.silent_since = Some(now);
+                phase
+            }
             Phase::Acting { plan, progress } => self.act(plan, progress),
             Phase::Verifying { plan, since, until } => self.verify(plan, since, until, read),
             Phase::Relieving { plan, step } => self.relieving(plan, step, read),
@@ -82,9 +102,9 @@ impl Machine<'_> {
             } => self.roll_back(plan, cause, progress),
             Phase::CoolingDown { until } if now < until => phase,
             Phase::Observing | Phase::Alarmed { .. } | Phase::CoolingDown { .. } | Phase::Held { .. } => {
-                self.rest(phase, read)
+                return self.rest(phase, read);
             }
-        }
+        })
     }
 
     /// Without the right to act a plan is left where it is: every state of it serves.
@@ -94,7 +114,7 @@ impl Machine<'_> {
             | Phase::Verifying { plan, .. }
             | Phase::Relieving { plan, .. }
             | Phase::RollingBack { plan, .. } => {
-                self.finish(plan, Outcome::Abandoned);
+                self.finish(plan, Outcome::Abandoned { cause: None });
                 Phase::Observing
             }
             phase => phase,
@@ -134,21 +154,27 @@ impl Machine<'_> {
                 }
             }
             Phase::Relieving { plan, step } if broken.contains(&step.service) => {
-                self.finish(plan, Outcome::Abandoned);
+                let services = broken.clone();
+                let cause = Some(Cause::InstanceFailed { services });
+                self.finish(plan, Outcome::Abandoned { cause });
                 self.restore(Phase::Observing)
             }
             Phase::Acting { .. } | Phase::Verifying { .. } | Phase::Relieving { .. } => phase,
             Phase::Observing | Phase::Alarmed { .. } | Phase::CoolingDown { .. } | Phase::Held { .. } => {
+                // What the platform would not take away is not tried at each evaluation. Its weight is 0 above.
+                let refused: BTreeSet<ServiceName> = self.failed_to_leave();
+                let broken: BTreeSet<ServiceName> = broken.difference(&refused).cloned().collect();
                 if !broken.is_empty() {
                     let apart = self.edge.last_crash.replace(now).map(|last| now.since(last));
                     if apart.is_some_and(|apart| apart < CRASHES_APART) {
-                        self.remember_failure(Direction::Offload);
+                        self.blame(Direction::Offload, broken.iter().cloned());
                     }
                     return self.take_away(broken, Trigger::InstanceFailed);
                 }
                 self.settle_reliefs();
-                let unfinished = self.unfinished();
-                if unfinished.is_empty() {
+                let unfinished: BTreeSet<ServiceName> =
+                    self.unfinished().difference(&refused).cloned().collect();
+                if unfinished.is_empty() || self.turn.config.suspend {
                     phase
                 } else {
                     self.take_away(unfinished, Trigger::Unfinished)
@@ -157,9 +183,19 @@ impl Machine<'_> {
         }
     }
 
+    fn failed_to_leave(&self) -> BTreeSet<ServiceName> {
+        let failed = self.edge.backing_off(Direction::Unoffload, self.turn.now);
+        failed.map(|(service, _)| service.clone()).collect()
+    }
+
+    fn blame(&mut self, direction: Direction, services: impl IntoIterator<Item = ServiceName>) {
+        self.edge
+            .blame(direction, services, self.turn.now, self.turn.config);
+    }
+
     fn turn_back(&mut self, plan: Box<Decision>, services: BTreeSet<ServiceName>) -> Phase {
-        let progress = self.way_back(&plan);
         let cause = Cause::InstanceFailed { services };
+        let progress = self.way_back(&plan, &cause);
         Phase::RollingBack {
             plan,
             cause,
@@ -228,8 +264,8 @@ impl Machine<'_> {
         (plan.planned, plan.correction) = planned.unzip();
         plan.times.alarm = alarm;
         let plan = Box::new(plan);
-        // Complaints are about the plan under way.
-        (self.edge.complaint, self.edge.refused) = (None, None);
+        // Refusals are about the plan under way.
+        self.edge.refusal = None;
         self.turn.effects.push(Effect::Record {
             decision: plan.clone(),
         });
@@ -238,28 +274,58 @@ impl Machine<'_> {
 
     pub(super) fn act(&mut self, mut plan: Box<Decision>, progress: Progress) -> Phase {
         let now = self.turn.now;
-        let refused = self.edge.refused.take().filter(|_| progress.is_starting());
-        if let Some(message) = refused {
-            return self.go_back(plan, Cause::Refused { message });
+        if let Some(refusal) = self.edge.refusal.take() {
+            return self.refused(plan, refusal);
         }
         match progress.advance(&mut self.turn, &mut plan.times) {
             Advance::Going(progress) => Phase::Acting { plan, progress },
-            Advance::Done if plan.direction().is_some() => {
-                let until = now.after(self.turn.config.verify_most);
-                Phase::Verifying {
-                    plan,
-                    since: now,
-                    until,
-                }
+            Advance::Done => self.done(plan, now),
+            Advance::Failed(_, cause) => self.failed(plan, cause),
+        }
+    }
+
+    /// All effects show.
+    fn done(&mut self, plan: Box<Decision>, now: Timestamp) -> Phase {
+        if plan.direction().is_some() {
+            let until = now.after(self.turn.config.verify_most);
+            return Phase::Verifying {
+                plan,
+                since: now,
+                until,
+            };
+        }
+        // What should have left and is still there is not tried again at once.
+        let left: BTreeSet<ServiceName> = self.placed().intersection(&plan.remove).cloned().collect();
+        self.blame(Direction::Unoffload, left);
+        self.finish(plan, Outcome::Kept);
+        Phase::Observing
+    }
+
+    fn failed(&mut self, plan: Box<Decision>, cause: Cause) -> Phase {
+        if plan.direction().is_some() {
+            return self.go_back(plan, cause);
+        }
+        self.blame(Direction::Unoffload, plan.remove.iter().cloned());
+        self.finish(plan, Outcome::Abandoned { cause: Some(cause) });
+        Phase::Observing
+    }
+
+    /// What the platform will never do ends the plan. An instance that it doesn't remove carries no traffic by then:
+    /// the move is judged without it.
+    fn refused(&mut self, plan: Box<Decision>, refusal: Refusal) -> Phase {
+        let Refusal { of, message } = refusal;
+        match of {
+            Refused::Removal { service } => {
+                self.blame(Direction::Unoffload, [service]);
+                self.done(plan, self.turn.now)
             }
-            Advance::Done => {
-                self.finish(plan, Outcome::Kept);
-                Phase::Observing
+            Refused::Instance { service } => {
+                let services = BTreeSet::from([service]);
+                self.failed(plan, Cause::Refused { message, services })
             }
-            Advance::Failed(_, cause) if plan.direction().is_some() => self.go_back(plan, cause),
-            Advance::Failed(..) => {
-                self.finish(plan, Outcome::Abandoned);
-                Phase::Observing
+            Refused::Weights => {
+                let services = BTreeSet::new();
+                self.failed(plan, Cause::Refused { message, services })
             }
         }
     }
@@ -302,7 +368,7 @@ impl Machine<'_> {
             verify::Verdict::Failed(cause) => return self.go_back(plan, cause),
             verify::Verdict::Kept => {
                 if let Some(direction) = plan.direction() {
-                    self.edge.failures.remove(&direction);
+                    self.edge.absolve(direction, plan.add.iter().chain(&plan.remove));
                 }
                 self.finish(plan, Outcome::Kept);
             }
@@ -339,13 +405,19 @@ impl Machine<'_> {
 
     /// In reverse: what was removed comes back, then what was added goes.
     fn go_back(&mut self, plan: Box<Decision>, cause: Cause) -> Phase {
-        let progress = self.way_back(&plan);
+        let progress = self.way_back(&plan, &cause);
         self.roll_back(plan, cause, progress)
     }
 
-    fn way_back(&mut self, plan: &Decision) -> Progress {
+    /// The failed move is remembered: by the services that are to blame, if the cause names some, else by all.
+    fn way_back(&mut self, plan: &Decision, cause: &Cause) -> Progress {
         if let Some(direction) = plan.direction() {
-            self.remember_failure(direction);
+            let moved: BTreeSet<ServiceName> = plan.add.union(&plan.remove).cloned().collect();
+            let mut guilty: BTreeSet<ServiceName> = cause.services().intersection(&moved).cloned().collect();
+            if guilty.is_empty() {
+                guilty = moved;
+            }
+            self.blame(direction, guilty);
         }
         Progress::new(plan.remove.clone(), plan.add.clone(), Pace::AtOnce, self.turn.now)
     }
@@ -377,16 +449,11 @@ impl Machine<'_> {
         }
     }
 
-    fn remember_failure(&mut self, direction: Direction) {
-        let failures = self.edge.failures.entry(direction).or_default();
-        failures.count = failures.count.saturating_add(1);
-        failures.until = self.turn.now.after(self.turn.config.back_off(failures.count));
-    }
-
     /// Closes a decision.
     pub(super) fn finish(&mut self, mut plan: Box<Decision>, outcome: Outcome) {
         plan.times.finished = Some(self.turn.now);
         plan.outcome = outcome;
+        self.edge.refusal = None;
         self.turn.effects.push(Effect::Record {
             decision: plan.clone(),
         });

@@ -36,6 +36,7 @@
 //! instance with less is the rest of an unfinished move: at rest it is taken back. And [`State`] can be saved: its
 //! times count from the controller's start, so whoever loads it lets its clock go on from [`State::at`].
 
+mod asking;
 mod config;
 mod evidence;
 mod machine;
@@ -50,12 +51,16 @@ mod ramp;
 mod reason;
 mod relief;
 mod resting;
+mod round;
 mod routes;
+pub mod saved;
+mod scaling;
 mod stages;
 mod status;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod visits;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -70,15 +75,18 @@ use crate::snapshot::Snapshot;
 pub use config::{Band, Config, EmptyBand, Mode, Objective, Statistic};
 pub use evidence::{Position, Reading};
 pub use overload::Step;
-pub use phase::{Alarm, EdgeState, Phase};
-pub use plan::{After, Decision, Direction, Outcome, PlannedMove, Planner, Times, Trigger};
+pub use phase::{Alarm, BackOff, Complaint, EdgeState, Failures, Phase};
+pub use plan::{
+    After, Alternative, Ask, Decision, Direction, Outcome, PlannedMove, Planner, Searched, Times, Trigger,
+};
 pub use prediction::{Correction, PredictionErrors};
 pub use progress::Progress;
-pub use reason::{Cause, HoldReason, NoPlan};
+pub use reason::{Cause, Covered, HoldReason, NoPlan};
 pub use status::{Account, Told, accounts};
 
-use machine::Machine;
-use progress::Turn;
+use phase::{Refusal, Refused};
+use round::Round;
+use scaling::Autoscalers;
 
 /// Text of a platform's complaint is cut to this many characters: it ends in the status.
 const COMPLAINT_CHARS: usize = 300;
@@ -155,6 +163,8 @@ pub struct State {
     /// By edge; exactly the edges of the configuration, after an evaluation.
     pub edges: BTreeMap<AreaName, EdgeState>,
     ledger: Ledger,
+    #[serde(default)]
+    autoscalers: Autoscalers,
 }
 
 /// One turn of the decision machine. Pure: the same inputs give the same outputs.
@@ -174,7 +184,7 @@ pub fn step(mut state: State, event: Event<'_>, now: Timestamp, config: &Config)
             message,
             permanent,
         } => {
-            state.effect_failed(effect, message, permanent);
+            state.effect_failed(effect, message, permanent, now);
             (state, Vec::new())
         }
     }
@@ -183,6 +193,15 @@ pub fn step(mut state: State, event: Event<'_>, now: Timestamp, config: &Config)
 // === impl State ===
 
 impl State {
+    /// Says that nobody looked or acted from [`State::at`] on: the controller was away, or could not act. As with a silent
+    /// edge, the time until the next evaluation counts for no deadline of a plan under way.
+    pub fn interrupt(&mut self) {
+        let under_way = |edge: &&mut EdgeState| edge.phase.plan().is_some();
+        for edge in self.edges.values_mut().filter(under_way) {
+            edge.silent_since.get_or_insert(self.at);
+        }
+    }
+
     fn evaluate(
         mut self,
         snapshot: &Snapshot,
@@ -195,68 +214,86 @@ impl State {
         let mut wanted = in_force.clone();
         let mut effects = Vec::new();
         self.edges.retain(|edge, _| config.edges.contains_key(edge));
-        for (edge, objective) in &config.edges {
-            let mut machine = self.edges.remove(edge).unwrap_or_default();
-            let busy = self.busy();
-            let turn = Turn {
-                edge,
-                snapshot,
-                cluster,
-                config,
-                now,
-                in_force: &in_force,
-                wanted: &mut wanted,
-                effects: &mut effects,
-            };
-            let ledger = &mut self.ledger;
-            Machine {
-                turn,
-                objective,
-                planner,
-                ledger,
-                busy: &busy,
-                edge: &mut machine,
-            }
-            .evaluate();
-            self.edges.insert(edge.clone(), machine);
+        for edge in config
+            .edges
+            .keys()
+            .filter(|edge| !self.edges.contains_key(*edge))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            self.edges.insert(edge, EdgeState::default());
         }
-        if config.mode == Mode::Enforce && wanted != in_force {
+        self.autoscalers.observe(cluster, now);
+        Round {
+            snapshot,
+            cluster,
+            planner,
+            config,
+            now,
+            in_force: &in_force,
+            wanted: &mut wanted,
+            effects: &mut effects,
+            ledger: &mut self.ledger,
+            autoscalers: &self.autoscalers,
+            busy: BTreeMap::new(),
+        }
+        .evaluate(&mut self.edges);
+        let writes = config.mode == Mode::Enforce && wanted != in_force;
+        for (name, edge) in &mut self.edges {
+            edge.forget(now, config);
+            if !writes && !effects.iter().any(|effect| effect.is_at(name)) {
+                edge.complaining = None;
+            }
+        }
+        if writes {
             effects.insert(0, Effect::Route { plan: wanted });
         }
         (self, effects)
     }
 
-    /// Services that move, and where.
-    fn busy(&self) -> BTreeMap<ServiceName, AreaName> {
-        let moving = self.edges.iter().flat_map(|(edge, machine)| {
-            let services = machine
-                .phase
-                .plan()
-                .map(|plan| plan.add.iter().chain(&plan.remove).chain(plan.trigger.service()));
-            services
-                .into_iter()
-                .flatten()
-                .map(|service| (service.clone(), edge.clone()))
-        });
-        moving.collect()
-    }
-
-    fn effect_failed(&mut self, effect: &Effect, message: &str, permanent: bool) {
+    /// A complaint is shown as long as the effect is wanted. What the platform will never do ends the plan.
+    fn effect_failed(&mut self, effect: &Effect, message: &str, permanent: bool, now: Timestamp) {
         let message: String = message.chars().take(COMPLAINT_CHARS).collect();
-        match effect {
-            Effect::Ensure { area, .. } | Effect::Remove { area, .. } => {
-                if let Some(edge) = self.edges.get_mut(area) {
-                    if permanent && matches!(effect, Effect::Ensure { .. }) {
-                        edge.refused = Some(message.clone());
-                    }
-                    edge.complaint = Some(message);
-                }
+        let (at, of) = match effect {
+            Effect::Ensure { service, area } => {
+                let service = service.clone();
+                (Some(area), Refused::Instance { service })
             }
-            Effect::Route { .. } | Effect::Record { .. } => {
-                for edge in self.edges.values_mut().filter(|edge| edge.phase.plan().is_some()) {
-                    edge.complaint = Some(message.clone());
-                }
+            Effect::Remove { service, area } => {
+                let service = service.clone();
+                (Some(area), Refused::Removal { service })
             }
+            Effect::Route { .. } => (None, Refused::Weights),
+            Effect::Record { .. } => return,
+        };
+        for (name, edge) in &mut self.edges {
+            let concerned = match at {
+                Some(area) => area == name,
+                // Nobody says whose weights: those that are moving, or, at rest, everybody's.
+                None => true,
+            };
+            if !concerned {
+                continue;
+            }
+            edge.complain(&message, now);
+            if permanent && edge.phase.plan().is_some() {
+                edge.refusal = Some(Refusal {
+                    of: of.clone(),
+                    message: message.clone(),
+                });
+            }
+        }
+    }
+}
+
+// === impl Effect ===
+
+impl Effect {
+    /// Whether it is about instances of this edge.
+    fn is_at(&self, edge: &AreaName) -> bool {
+        match self {
+            Self::Ensure { area, .. } | Self::Remove { area, .. } => area == edge,
+            Self::Route { .. } | Self::Record { .. } => false,
         }
     }
 }

@@ -25,6 +25,7 @@
 //! Not told apart: instances that are slow at the edge for another reason than load. Less weight helps there as well;
 //! only what it takes to come back differs. CPU use is not looked at: what instances may use is not known here.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -135,7 +136,7 @@ impl Machine<'_> {
     /// The delay is above the band: begins to relieve the service that costs the users most, if one is overloaded; waits
     /// where that will be known soon.
     pub(super) fn relieve(&mut self, alarm: Alarm, reading: Reading) -> Option<Phase> {
-        if self.turn.config.mode != Mode::Enforce || self.moves_are_spent() {
+        if self.turn.config.mode != Mode::Enforce {
             return None;
         }
         let users = self.turn.snapshot.edges.get(self.turn.edge)?.rate_rps;
@@ -166,7 +167,7 @@ impl Machine<'_> {
             to,
         };
         self.onset(&service, from, &strain);
-        Some(self.begin(trigger, Some(alarm.since), service, (from, to), reading))
+        Some(self.begin_step(trigger, Some(alarm.since), service, (from, to), reading))
     }
 
     /// A service whose share is not all back: until then nothing more is placed at the edge.
@@ -185,7 +186,7 @@ impl Machine<'_> {
     /// The share of a relieved service may return.
     pub(super) fn give_back(&mut self, reading: Reading) -> Option<Phase> {
         let below_band = reading.value_us < self.objective.band.unoffload_below_us();
-        if self.turn.config.mode != Mode::Enforce || below_band || self.moves_are_spent() {
+        if self.turn.config.mode != Mode::Enforce || below_band || self.moves_spent().is_some() {
             return None;
         }
         let due = |(service, relief): (&ServiceName, &Relief)| {
@@ -199,7 +200,7 @@ impl Machine<'_> {
             from,
             to,
         };
-        Some(self.begin(trigger, None, service, (from, to), reading))
+        Some(self.begin_step(trigger, None, service, (from, to), reading))
     }
 
     /// A step under way.
@@ -212,7 +213,9 @@ impl Machine<'_> {
         let now = self.turn.now;
         let (service, share) = (step.service.clone(), step.share());
         if !routes::is_ready(self.turn.cluster, &service, self.turn.edge) {
-            self.finish(plan, Outcome::Abandoned);
+            let services = BTreeSet::from([service]);
+            let cause = Some(Cause::InstanceFailed { services });
+            self.finish(plan, Outcome::Abandoned { cause });
             return Phase::Observing;
         }
         let cloud = &self.turn.config.cloud;
@@ -226,7 +229,8 @@ impl Machine<'_> {
                 }
             } else if now.since(step.since) >= STEP_DEADLINE {
                 if step.back.is_some() {
-                    self.finish(plan, Outcome::Abandoned);
+                    let cause = Some(Cause::NotInForce);
+                    self.finish(plan, Outcome::Abandoned { cause });
                     return self.cool_down();
                 }
                 return self.step_back(plan, step, Cause::NotInForce);
@@ -251,7 +255,7 @@ impl Machine<'_> {
         self.cool_down()
     }
 
-    fn begin(
+    fn begin_step(
         &mut self,
         trigger: Trigger,
         alarm: Option<Timestamp>,
@@ -275,11 +279,12 @@ impl Machine<'_> {
 
     fn further(&mut self, mut plan: Box<Decision>, step: Step, read: Result<Reading, HoldReason>) -> Phase {
         let next = below(step.to).zip(read.ok());
-        if let Some(strain) = self.strain(&step.service) {
+        let cause = self.strain(&step.service).map(|strain| {
             self.too_much(&step.service, &strain);
-        }
+            overloaded(&step.service, &strain)
+        });
         let (Some((next, before)), Trigger::Overload { to, .. }) = (next, &mut plan.trigger) else {
-            self.finish(plan, Outcome::Abandoned);
+            self.finish(plan, Outcome::Abandoned { cause });
             return self.cool_down();
         };
         *to = next;
@@ -332,9 +337,7 @@ impl Machine<'_> {
         if step.to > step.from
             && let Some(strain) = strain
         {
-            let service = step.service.clone();
-            let own_us = strain.own_now_us;
-            return Shown::Bad(Cause::OverloadedAgain { service, own_us });
+            return Shown::Bad(overloaded(&step.service, &strain));
         }
         if after.low_us > step.before.high_us && after.position == Position::Above {
             let (before_us, after_us) = (step.before.value_us, after.value_us);
@@ -415,9 +418,12 @@ impl Machine<'_> {
         let instance = instances.find(|i| i.service == *service && i.area == *self.turn.edge);
         f64::from(instance.map_or(1, |i| i.replicas.max(1)))
     }
+}
 
-    fn moves_are_spent(&mut self) -> bool {
-        self.ledger.moves_within_hour(self.turn.now) >= self.turn.config.moves_per_hour
+fn overloaded(service: &ServiceName, strain: &Strain) -> Cause {
+    Cause::Overloaded {
+        service: service.clone(),
+        own_us: strain.own_now_us,
     }
 }
 

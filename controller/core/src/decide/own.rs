@@ -215,6 +215,14 @@ impl Loads {
         })
     }
 
+    /// Leaves what lasts: what is normal, and what was given up.
+    pub(super) fn forget_readings(&mut self) {
+        (self.counted_to, self.alarm) = (Timestamp::default(), None);
+        self.services
+            .values_mut()
+            .for_each(|load| load.cloud = Pool::default());
+    }
+
     pub(super) fn relief(&self, service: &ServiceName) -> Option<&Relief> {
         self.services.get(service).and_then(|load| load.relief.as_ref())
     }

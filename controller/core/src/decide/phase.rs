@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::Config;
 use super::evidence::Reading;
 use super::overload::Step;
 use super::own::Loads;
@@ -14,7 +15,7 @@ use super::plan::{Decision, Direction};
 use super::prediction::PredictionErrors;
 use super::progress::Progress;
 use super::reason::{Cause, HoldReason};
-use crate::ids::Timestamp;
+use crate::ids::{ServiceName, Timestamp};
 
 /// Decisions that an edge remembers: what the status shows.
 pub(super) const DECISIONS: usize = 10;
@@ -93,11 +94,45 @@ pub enum Phase {
     },
 }
 
-/// Failed moves in a row.
+/// Moves with a service that failed in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Failures {
-    pub(super) count: u32,
-    pub(super) until: Timestamp,
+#[serde(rename_all = "camelCase")]
+pub struct BackOff {
+    /// How many.
+    pub count: u32,
+    /// It is not moved again before.
+    pub until: Timestamp,
+}
+
+/// By direction, the services that failed moves are blamed on.
+pub type Failures = BTreeMap<Direction, BTreeMap<ServiceName, BackOff>>;
+
+/// What a platform says it will never do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Refusal {
+    pub(super) of: Refused,
+    pub(super) message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub(super) enum Refused {
+    Instance { service: ServiceName },
+    Weights,
+    Removal { service: ServiceName },
+}
+
+/// A platform's complaint about an effect that is still wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Complaint {
+    /// What it said last.
+    pub message: String,
+    /// Since when this is said.
+    pub since: Timestamp,
+    /// How often.
+    pub times: u32,
 }
 
 /// One edge's machine and what it remembers.
@@ -112,11 +147,17 @@ pub struct EdgeState {
     pub unread: Option<HoldReason>,
     /// The last decisions, oldest first.
     pub decisions: VecDeque<Decision>,
-    /// The platform's last complaint.
-    pub complaint: Option<String>,
-    /// The platform will never make an instance of the plan under way.
-    pub(super) refused: Option<String>,
-    pub(super) failures: BTreeMap<Direction, Failures>,
+    /// The platform's last complaint; none once nothing is wanted any more.
+    #[serde(default)]
+    pub complaining: Option<Complaint>,
+    /// Services that failed moves are blamed on; forgotten when a move with them is kept, or long after.
+    #[serde(default)]
+    pub failed: Failures,
+    #[serde(default)]
+    pub(super) refusal: Option<Refusal>,
+    /// Since when the edge waits for autoscalers.
+    #[serde(default)]
+    pub(super) scaling_since: Option<Timestamp>,
     pub(super) silent_since: Option<Timestamp>,
     pub(super) last_crash: Option<Timestamp>,
     /// What predictions were wrong by.
@@ -172,6 +213,69 @@ impl Phase {
 // === impl EdgeState ===
 
 impl EdgeState {
+    /// Blames a failed move on `services`: they are not moved in this direction for a while, twice as long each time.
+    pub(super) fn blame(
+        &mut self,
+        direction: Direction,
+        services: impl IntoIterator<Item = ServiceName>,
+        now: Timestamp,
+        config: &Config,
+    ) {
+        let failed = self.failed.entry(direction).or_default();
+        for service in services {
+            let back_off = failed.entry(service).or_default();
+            back_off.count = back_off.count.saturating_add(1);
+            back_off.until = now.after(config.back_off(back_off.count));
+        }
+    }
+
+    /// A move with these services was kept.
+    pub(super) fn absolve<'a>(
+        &mut self,
+        direction: Direction,
+        services: impl IntoIterator<Item = &'a ServiceName>,
+    ) {
+        if let Some(failed) = self.failed.get_mut(&direction) {
+            for service in services {
+                failed.remove(service);
+            }
+        }
+    }
+
+    /// Services that are not moved in this direction now, and until when.
+    pub(super) fn backing_off(
+        &self,
+        direction: Direction,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (&ServiceName, Timestamp)> {
+        let failed = self.failed.get(&direction).into_iter().flatten();
+        failed.filter_map(move |(service, back_off)| {
+            (now < back_off.until).then_some((service, back_off.until))
+        })
+    }
+
+    /// Forgets failures that nothing followed for as long as the longest back-off.
+    pub(super) fn forget(&mut self, now: Timestamp, config: &Config) {
+        for failed in self.failed.values_mut() {
+            failed.retain(|_, back_off| now.since(back_off.until) < config.back_off_most);
+        }
+        self.failed.retain(|_, failed| !failed.is_empty());
+    }
+
+    /// Keeps what the platform said of an effect.
+    pub(super) fn complain(&mut self, message: &str, now: Timestamp) {
+        match &mut self.complaining {
+            Some(known) if known.message == message => known.times = known.times.saturating_add(1),
+            complaining => {
+                *complaining = Some(Complaint {
+                    message: message.to_owned(),
+                    since: now,
+                    times: 1,
+                });
+            }
+        }
+    }
+
     /// Keeps a closed decision.
     pub(super) fn remember(&mut self, decision: Decision) {
         self.decisions.push_back(decision);

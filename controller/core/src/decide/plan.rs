@@ -1,6 +1,6 @@
 //! What is asked of a planner, and the record of a decision.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ use super::reason::{Cause, NoPlan, ms, names};
 use crate::cluster::Cluster;
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::snapshot::Snapshot;
+use crate::solver::Lost;
 
 /// Towards the edge or away from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,22 +41,72 @@ pub struct PlannedMove {
     pub cost_after: f64,
     /// Why these services, for a person.
     pub reasons: String,
+    /// How the answer was found; none where a planner does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Searched>,
+}
+
+/// How an answer was found, and how good it is proven to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Searched {
+    /// Edges that were decided together, this one included.
+    pub together: BTreeSet<AreaName>,
+    /// Price of the placement after the moves of all of these, an hour.
+    pub cost_together: f64,
+    /// Proven: no placement that keeps all their targets costs less, an hour.
+    pub cost_bound: f64,
+    /// Part of `cost_together` that could be saved at most, 0 … 1.
+    pub gap: f64,
+    /// Whether it is proven to be the cheapest.
+    pub optimal: bool,
+    /// Placements that were evaluated.
+    pub evaluations: u64,
+    /// Whether the search ended because it may not take longer.
+    pub exhausted: bool,
+    /// The best of the others that were seen, if it differs at this edge.
+    pub runner_up: Option<Alternative>,
+}
+
+/// What was nearly chosen for the edge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alternative {
+    /// Services that would have got an instance.
+    pub add: BTreeSet<ServiceName>,
+    /// Services that would have lost theirs.
+    pub remove: BTreeSet<ServiceName>,
+    /// Delay after it, microseconds.
+    pub predicted_us: f64,
+    /// Price of that placement, all edges, an hour.
+    pub cost: f64,
+    /// Why it lost.
+    pub lost: Lost,
+}
+
+/// What an edge asks a planner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// Where.
+    pub edge: AreaName,
+    /// Which way to go.
+    pub direction: Direction,
+    /// Delay that the edge's statistic shall come to, microseconds.
+    pub target_us: f64,
+    /// Services that can't move at this edge now: a planner may plan around them; a plan that moves one is held.
+    pub fixed: BTreeSet<ServiceName>,
 }
 
 /// Chooses services. Pure: the same inputs give the same answer.
 pub trait Planner {
-    /// A move at `edge` that brings its delay to `target_us` at the lowest cost.
-    ///
-    /// # Errors
-    /// Why there is none.
+    /// For each edge that asks, a move that brings its delay to its target, at the lowest cost of all together. What runs
+    /// at edges that do not ask stays. The error says why there is none; an edge that is not answered has none either.
     fn plan(
         &self,
-        direction: Direction,
-        edge: &AreaName,
+        asks: &[Ask],
         snapshot: &Snapshot,
         cluster: &Cluster,
-        target_us: f64,
-    ) -> Result<PlannedMove, NoPlan>;
+    ) -> BTreeMap<AreaName, Result<PlannedMove, NoPlan>>;
 }
 
 /// Why a decision was taken.
@@ -153,7 +204,11 @@ pub enum Outcome {
         cause: Cause,
     },
     /// Left where it was: the mode no longer enforces, or it could not go on.
-    Abandoned,
+    Abandoned {
+        /// Why it could not; none where the mode changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
+    },
 }
 
 /// What was measured after a move.
@@ -267,7 +322,8 @@ impl Decision {
             Outcome::Kept => text.push_str("; kept"),
             Outcome::Unverified => text.push_str("; kept, not verified"),
             Outcome::RolledBack { cause } => text.push_str(&format!("; went back: {cause}")),
-            Outcome::Abandoned => text.push_str("; abandoned"),
+            Outcome::Abandoned { cause: None } => text.push_str("; abandoned"),
+            Outcome::Abandoned { cause: Some(cause) } => text.push_str(&format!("; abandoned: {cause}")),
         }
         if let Some(after) = &self.after {
             text.push_str(&format!("; measured {} after", ms(after.reading.value_us)));

@@ -106,8 +106,10 @@ impl PredictionErrors {
 
     /// The prediction with what is known of its error.
     pub(super) fn correct(&self, planned: PlannedMove) -> (PlannedMove, Correction) {
-        let correction = self.correction(planned.measured_us, planned.predicted_us);
-        let predicted_us = (planned.predicted_us + correction.bias_us).max(0.0);
+        let mut correction = self.correction(planned.measured_us, planned.predicted_us);
+        // No more than half of the delay is corrected away, however large the change is.
+        correction.bias_us = correction.bias_us.max(-planned.predicted_us / 2.0);
+        let predicted_us = planned.predicted_us + correction.bias_us;
         (
             PlannedMove {
                 predicted_us,

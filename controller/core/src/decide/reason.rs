@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::Unroutable;
 use crate::ids::{AreaName, ServiceName, Timestamp};
 
 /// Why there is no plan.
@@ -22,6 +23,11 @@ pub enum NoPlan {
     /// The edge has no room.
     Capacity {
         /// For what, and how much is short.
+        what: String,
+    },
+    /// It would take services that are pinned to the cloud.
+    Pins {
+        /// What is wanted.
         what: String,
     },
     /// Even everything at the edge stays above the target, because the standby share crosses the WAN.
@@ -44,6 +50,7 @@ impl fmt::Display for NoPlan {
             Self::NoBetterPlacement => f.write_str("no better placement"),
             Self::NotEnoughData { what } => write!(f, "not enough data: {what}"),
             Self::Capacity { what } => write!(f, "no capacity: {what}"),
+            Self::Pins { what } => write!(f, "pinned to the cloud: {what}"),
             Self::TargetBelowLeak {
                 target_us,
                 reachable_us,
@@ -85,11 +92,69 @@ pub enum HoldReason {
         /// Share, 0 … 1.
         share: f64,
     },
-    /// The last move in this direction failed.
+    /// Part of what should report does not: what it hides may be what matters.
+    LowCoverage {
+        /// Of what.
+        of: Covered,
+        /// Share that is heard, 0 … 1.
+        share: f64,
+        /// Share that is needed, 0 … 1.
+        needed: f64,
+    },
+    /// Nothing can run at the edge now.
+    EdgeUnavailable {
+        /// What the platform says.
+        why: String,
+    },
+    /// An autoscaler on the users' path changes its count: it may bring the delay back by itself.
+    Autoscaling {
+        /// Of which service,
+        service: ServiceName,
+        /// and where.
+        area: AreaName,
+        /// Replicas that it wants now.
+        wants: u32,
+        /// Part of the user delay that is spent in that instance, at most 1.
+        share: f64,
+    },
+    /// A move would need these services, and it failed with them.
     BackingOff {
         /// Until when.
         until: Timestamp,
+        /// Services that are not moved again before.
+        #[serde(default)]
+        services: BTreeSet<ServiceName>,
     },
+    /// Another manager owns the routing of a service.
+    RuleOwned {
+        /// Which service.
+        service: ServiceName,
+        /// The manager, and the fields.
+        by: String,
+    },
+    /// The rule of a service has a shape that can't be written.
+    RuleShape {
+        /// Which service.
+        service: ServiceName,
+        /// What is wrong, and what would fix it.
+        what: String,
+    },
+    /// No proxy has reported the locality of an endpoint: weights on it could match nothing.
+    LocalityUnproven {
+        /// Of which service.
+        service: ServiceName,
+        /// Which locality.
+        locality: String,
+    },
+    /// An endpoint of a service lies in no area.
+    EndpointOutsideAreas {
+        /// Of which service.
+        service: ServiceName,
+        /// Its locality.
+        locality: String,
+    },
+    /// The operator suspended new moves.
+    Suspended,
     /// The moves of this hour are used up.
     MovesSpent {
         /// Moves an hour.
@@ -118,6 +183,33 @@ pub enum HoldReason {
     Recommending,
 }
 
+/// What is covered, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Covered {
+    /// The edge's gateways.
+    Gateways,
+    /// The sidecars of the services that the edge's users reach.
+    UsersPath,
+}
+
+impl HoldReason {
+    /// Why a service whose routing can't be written is held.
+    pub(super) fn unroutable(service: ServiceName, why: &Unroutable) -> Self {
+        match why.clone() {
+            Unroutable::RuleOwned { by } => Self::RuleOwned { service, by },
+            Unroutable::RuleShape { what } => Self::RuleShape { service, what },
+            Unroutable::LocalityUnproven { locality } => Self::LocalityUnproven { service, locality },
+            Unroutable::EndpointOutsideAreas { locality } => Self::EndpointOutsideAreas { service, locality },
+        }
+    }
+
+    /// Whether too little is heard to judge a step or an effect by it.
+    pub(super) const fn is_blindness(&self) -> bool {
+        matches!(self, Self::LowCoverage { .. })
+    }
+}
+
 impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -127,9 +219,42 @@ impl fmt::Display for HoldReason {
             Self::TooFewRequests { seen, needed } => write!(f, "too few requests ({seen} of {needed})"),
             Self::NoInterval => f.write_str("no interval of the delay yet"),
             Self::Errors { share } => write!(f, "{:.1} % of the requests fail", share * 100.0),
-            Self::BackingOff { until } => {
-                write!(f, "backing off until {:.0} s", until.since_start().as_secs_f64())
+            Self::LowCoverage { of, share, needed } => write!(
+                f,
+                "coverage {:.0} % of {}, {:.0} % needed",
+                share * 100.0,
+                match of {
+                    Covered::Gateways => "the gateways",
+                    Covered::UsersPath => "the services on the users' path",
+                },
+                needed * 100.0
+            ),
+            Self::EdgeUnavailable { why } => write!(f, "edge unavailable: {why}"),
+            Self::Autoscaling {
+                service,
+                area,
+                wants,
+                share,
+            } => write!(
+                f,
+                "the autoscaler of {service} at {area} is at work: it wants {wants} replicas; {:.0} % of the delay",
+                share * 100.0
+            ),
+            Self::BackingOff { until, services } => write!(
+                f,
+                "backing off until {:.0} s after a failed move of {}",
+                until.since_start().as_secs_f64(),
+                names(services)
+            ),
+            Self::RuleOwned { service, by } => write!(f, "the routing of {service} is owned by {by}"),
+            Self::RuleShape { service, what } => write!(f, "the rule of {service} can't be written: {what}"),
+            Self::LocalityUnproven { service, locality } => {
+                write!(f, "no proxy has reported locality {locality} for {service}")
             }
+            Self::EndpointOutsideAreas { service, locality } => {
+                write!(f, "an endpoint of {service} is in no area: {locality}")
+            }
+            Self::Suspended => f.write_str("suspended"),
             Self::MovesSpent { per_hour } => write!(f, "{per_hour} moves an hour are used up"),
             Self::ServiceBusy { service, edge } => write!(f, "{service} is moving at {edge}"),
             Self::Relieved { service, share } => {
@@ -159,6 +284,9 @@ pub enum Cause {
     Refused {
         /// What it said.
         message: String,
+        /// Of which services; none where it is about the weights.
+        #[serde(default)]
+        services: BTreeSet<ServiceName>,
     },
     /// Weights were not in force in time.
     NotInForce,
@@ -204,8 +332,8 @@ pub enum Cause {
         /// After, microseconds.
         after_us: f64,
     },
-    /// A service that got weight back saturates again.
-    OverloadedAgain {
+    /// A service is overloaded at the edge with the share that it has now.
+    Overloaded {
         /// Which.
         service: ServiceName,
         /// Its own time, microseconds.
@@ -215,12 +343,24 @@ pub enum Cause {
     NotDrained,
 }
 
+impl Cause {
+    /// The services that it names.
+    pub(super) fn services(&self) -> BTreeSet<ServiceName> {
+        match self {
+            Self::NotReady { services }
+            | Self::InstanceFailed { services }
+            | Self::Refused { services, .. } => services.clone(),
+            _ => BTreeSet::new(),
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotReady { services } => write!(f, "not ready in time: {}", names(services)),
             Self::InstanceFailed { services } => write!(f, "instance failed: {}", names(services)),
-            Self::Refused { message } => write!(f, "refused by the platform: {message}"),
+            Self::Refused { message, .. } => write!(f, "refused by the platform: {message}"),
             Self::NotInForce => f.write_str("weights were not in force in time"),
             Self::NotSeen { seen, expected } => {
                 write!(f, "{seen} requests seen in the new area, {expected} expected")
@@ -257,8 +397,8 @@ impl fmt::Display for Cause {
                     ms(*after_us)
                 )
             }
-            Self::OverloadedAgain { service, own_us } => {
-                write!(f, "{service} is overloaded again: {} inside", ms(*own_us))
+            Self::Overloaded { service, own_us } => {
+                write!(f, "{service} is overloaded: {} inside", ms(*own_us))
             }
             Self::NotDrained => f.write_str("requests kept arriving at an instance without weight"),
         }

@@ -8,7 +8,7 @@ use super::State;
 use super::evidence::Reading;
 use super::phase::{EdgeState, Phase};
 use super::plan::{Decision, Direction};
-use super::reason::{HoldReason, ms};
+use super::reason::{HoldReason, ms, names};
 use crate::ids::{AreaName, Timestamp};
 
 /// One edge, for people.
@@ -72,7 +72,10 @@ fn account(edge: &EdgeState, now: Timestamp) -> Account<'_> {
         reading: edge.reading.as_ref(),
         plan: edge.phase.plan(),
         decisions: edge.decisions.iter().map(told).collect(),
-        complaint: edge.complaint.as_deref(),
+        complaint: edge
+            .complaining
+            .as_ref()
+            .map(|complaint| complaint.message.as_str()),
     }
 }
 
@@ -121,10 +124,14 @@ fn sentence(edge: &EdgeState, now: Timestamp) -> String {
         }
         Phase::CoolingDown { until } => format!("cooling down: {:.0} s left", left(until)),
         Phase::Held {
-            reason: HoldReason::BackingOff { until },
+            reason: HoldReason::BackingOff { until, services },
             ..
         } => {
-            format!("held: backing off after a failed move, {:.0} s left", left(until))
+            let services = names(services);
+            format!(
+                "held: backing off after a failed move of {services}, {:.0} s left",
+                left(until)
+            )
         }
         Phase::Held { reason, .. } => format!("held: {reason}"),
     };

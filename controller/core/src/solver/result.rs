@@ -1,6 +1,6 @@
 //! What a solution consists of.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{DensePlacement, Evaluation};
 use crate::strategy::Strategy;
@@ -108,7 +108,7 @@ pub struct RunnerUp {
 }
 
 /// Why a placement lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Lost {
     /// It misses a target, or by more, or it has no room.

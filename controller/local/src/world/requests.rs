@@ -17,6 +17,29 @@ use gma_core::cluster::{Proxy, ProxyRole};
 /// Longest added round trip; past it Envoy's own connect timeout of 10 s decides.
 const MAX_RTT: Duration = Duration::from_secs(10);
 
+/// Why a request was not done.
+#[derive(Debug)]
+enum Failure {
+    /// It is wrong, and will be.
+    Wrong(String),
+    /// It may work later.
+    Unable(String),
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn endpoints(service: &ServiceName, error: &std::io::Error) -> Self {
+        Self::Unable(format!("endpoints of {service} not written: {error}"))
+    }
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self::Wrong(why)
+    }
+}
+
 // === impl Core ===
 
 impl Core {
@@ -41,10 +64,14 @@ impl Core {
             } => self.set_link(&edge, rtt, bandwidth, cut),
         };
         self.orders += u64::from(is_order && taken.is_ok());
-        taken.map_or_else(Answer::Error, |()| Answer::Done)
+        match taken {
+            Ok(()) => Answer::Done,
+            Err(Failure::Wrong(why)) => Answer::Error(why),
+            Err(Failure::Unable(why)) => Answer::Unable(why),
+        }
     }
 
-    fn ensure(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), String> {
+    fn ensure(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
         self.known(service, area)?;
         for number in self.pods.of(service, area) {
             if self
@@ -60,12 +87,10 @@ impl Core {
         Ok(())
     }
 
-    fn remove(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), String> {
+    fn remove(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
         self.known(service, area)?;
         if *area == self.setup.topology.areas.cloud.name {
-            return Err(format!(
-                "{service} stays in `{area}`: the cloud always runs every service"
-            ));
+            return Err(format!("{service} stays in `{area}`: the cloud always runs every service").into());
         }
         for number in self.pods.of(service, area) {
             let Some(pod) = self.pods.0.get_mut(&number) else {
@@ -78,7 +103,7 @@ impl Core {
         }
         // First no caller is told of it any more, then it drains.
         self.write_endpoints(service)
-            .map_err(|error| format!("endpoints of {service} not written: {error}"))?;
+            .map_err(|error| Failure::endpoints(service, &error))?;
         let retired = self
             .pods
             .0
@@ -90,7 +115,7 @@ impl Core {
         Ok(())
     }
 
-    fn kill(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), String> {
+    fn kill(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
         self.known(service, area)?;
         let pods = self.pods.of(service, area);
         let running: Vec<_> = pods
@@ -99,7 +124,7 @@ impl Core {
             .filter(|pod| pod.running().is_some())
             .collect();
         if running.is_empty() {
-            return Err(format!("{service} does not run in `{area}`; ensure it first"));
+            return Err(format!("{service} does not run in `{area}`; ensure it first").into());
         }
         for pod in running {
             pod.orders.send_replace(Order::Kill);
@@ -107,7 +132,7 @@ impl Core {
         Ok(())
     }
 
-    fn route(&mut self, plan: RoutingPlan) -> Result<(), String> {
+    fn route(&mut self, plan: RoutingPlan) -> Result<(), Failure> {
         let services: Vec<ServiceName> = plan.0.keys().cloned().collect();
         let areas: BTreeSet<AreaName> = self.areas.keys().cloned().collect();
         let setup = &self.setup;
@@ -116,7 +141,7 @@ impl Core {
         })?;
         for service in services {
             self.write_endpoints(&service)
-                .map_err(|error| format!("endpoints of {service} not written: {error}"))?;
+                .map_err(|error| Failure::endpoints(&service, &error))?;
         }
         Ok(())
     }
@@ -127,16 +152,16 @@ impl Core {
         rtt: Option<Duration>,
         bandwidth: Option<Option<Bandwidth>>,
         cut: Option<bool>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         let edges: BTreeSet<AreaName> = self.links.keys().cloned().collect();
         let link = self
             .links
             .get(edge)
             .ok_or_else(|| format!("`{edge}` is no edge; the edges are {}", routing::list(&edges)))?;
         if let Some(rtt) = rtt.filter(|rtt| *rtt > MAX_RTT) {
-            return Err(format!(
-                "round trip time {rtt:?} is longer than {MAX_RTT:?}; cut the link instead"
-            ));
+            return Err(
+                format!("round trip time {rtt:?} is longer than {MAX_RTT:?}; cut the link instead").into(),
+            );
         }
         let mut settings = link.settings();
         settings.rtt = rtt.unwrap_or(settings.rtt);
@@ -147,20 +172,18 @@ impl Core {
         Ok(())
     }
 
-    fn known(&self, service: &ServiceName, area: &AreaName) -> Result<(), String> {
+    fn known(&self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
         if !self.setup.services.contains_key(service) {
             let known: Vec<&str> = self.setup.services.keys().map(ServiceName::as_str).collect();
             return Err(format!(
                 "`{service}` is no service of the application; they are {}",
                 known.join(", ")
-            ));
+            )
+            .into());
         }
         if !self.areas.contains_key(area) {
             let areas: BTreeSet<AreaName> = self.areas.keys().cloned().collect();
-            return Err(format!(
-                "`{area}` is no area; the areas are {}",
-                routing::list(&areas)
-            ));
+            return Err(format!("`{area}` is no area; the areas are {}", routing::list(&areas)).into());
         }
         Ok(())
     }

@@ -88,7 +88,7 @@ async fn ask(line: &str, requests: &mpsc::Sender<Ask>) -> Answer {
         Err(error) => return Answer::Error(format!("no request: {error}; e.g. \"state\"")),
     };
     let (answer, answered) = oneshot::channel();
-    let ending = || Answer::Error("the world is ending".to_owned());
+    let ending = || Answer::Unable("the world is ending".to_owned());
     if requests.send((request, answer)).await.is_err() {
         return ending();
     }

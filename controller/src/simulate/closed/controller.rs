@@ -6,6 +6,7 @@ use std::time::Duration;
 use gma_core::cluster::Cluster;
 use gma_core::decide::{self, Config, Effect, Event, State};
 use gma_core::ids::Timestamp;
+use gma_core::measured::Learned;
 use gma_core::snapshot::Snapshot;
 use gma_core::world::World;
 use gma_telemetry::{Directory, Proxy, ProxyRole, Telemetry};
@@ -45,7 +46,7 @@ impl Controller {
             telemetry: Telemetry::new(gma_telemetry::Config::default()),
             began: (now, state.at),
             state,
-            planner: MeasuredPlanner::new(config),
+            planner: MeasuredPlanner::new(config, Learned::default()),
             usage: CpuUsage::default(),
             listed: Vec::new(),
         }
@@ -65,7 +66,6 @@ impl Controller {
     pub(super) fn round(&mut self, world: &World, config: &Config) -> (Seen, Vec<Effect>) {
         let now = self.now(world.now());
         let cluster = world.cluster();
-        self.usage.record(&cluster, now);
         let listed: Vec<_> = world
             .proxies()
             .iter()
@@ -75,8 +75,11 @@ impl Controller {
             self.telemetry.set_directory(&directory(world));
             self.listed = listed;
         }
+        if let Some(window) = self.usage.record(&cluster, now) {
+            self.usage.set_requests(&self.telemetry.snapshot(now, window));
+        }
         let snapshot = self.telemetry.snapshot(now, WINDOW);
-        self.planner.observe(&snapshot, self.usage.cores());
+        self.planner.observe(&snapshot, self.usage.cores(&snapshot));
         let event = Event::Evaluate {
             snapshot: &snapshot,
             cluster: &cluster,

@@ -197,7 +197,7 @@ impl Simulation {
             Outcome::Running => self.summary.moves += 1,
             Outcome::Kept => self.summary.kept += 1,
             Outcome::RolledBack { .. } => self.summary.rolled_back += 1,
-            Outcome::Recommended | Outcome::Unverified | Outcome::Abandoned => {}
+            Outcome::Recommended | Outcome::Unverified | Outcome::Abandoned { .. } => {}
         }
     }
 

@@ -2,11 +2,10 @@
 
 use super::world::{EDGE, World, area};
 use crate::decide::evidence::{Position, read};
-use crate::decide::{
-    Band, Config, Direction, HoldReason, NoPlan, Objective, PlannedMove, Statistic, accounts,
-};
+use crate::decide::{Band, Config, HoldReason, NoPlan, Objective, PlannedMove, Statistic, accounts};
 use crate::ids::Timestamp;
 use crate::snapshot::{Measured, Snapshot};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 fn snapshot() -> (Snapshot, Config) {
@@ -132,13 +131,11 @@ fn time_never_runs_backwards() {
     impl crate::decide::Planner for Nothing {
         fn plan(
             &self,
-            _: Direction,
-            _: &crate::ids::AreaName,
+            _: &[crate::decide::Ask],
             _: &Snapshot,
             _: &crate::cluster::Cluster,
-            _: f64,
-        ) -> Result<PlannedMove, NoPlan> {
-            Err(NoPlan::NoBetterPlacement)
+        ) -> BTreeMap<crate::ids::AreaName, Result<PlannedMove, NoPlan>> {
+            BTreeMap::new()
         }
     }
     let event = crate::decide::Event::Evaluate {

@@ -449,7 +449,7 @@ fn a_change_of_mode_leaves_the_mesh_as_it_is() {
     let written = world.effects.len();
     world.run(60);
     assert_eq!((world.effects.len(), world.share("front")), (written, 50));
-    assert_eq!(world.outcomes(), [&Outcome::Abandoned]);
+    assert_eq!(world.outcomes(), [&Outcome::Abandoned { cause: None }]);
 }
 
 #[test]

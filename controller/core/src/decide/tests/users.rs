@@ -147,7 +147,7 @@ impl EdgeWorld {
     }
 
     /// What queues and slow instances add to the mean delay, ms.
-    fn queued_ms(&self, share: impl Fn(&str) -> f64, times: &BTreeMap<&str, Times>) -> f64 {
+    fn queued_ms(share: impl Fn(&str) -> f64, times: &BTreeMap<&str, Times>) -> f64 {
         let mut at = BTreeMap::from([("user", [1.0, 0.0])]);
         let mut added = 0.0;
         for (caller, callee, calls) in CALLS {
@@ -172,7 +172,7 @@ impl EdgeWorld {
         let share = |s: &str| f64::from(routes::share(routing, &s.into(), name)) / 100.0;
         let times = self.times(share);
         let mut slot = Slot {
-            delay_ms: (self.model_ms(share, self.slow_ms) + self.queued_ms(share, &times)) * factor,
+            delay_ms: (self.model_ms(share, self.slow_ms) + Self::queued_ms(share, &times)) * factor,
             ..Slot::default()
         };
         slot.users = self.rate * TICK.as_secs_f64();

@@ -42,6 +42,7 @@ fn decision(direction: Direction, before: Reading, predicted_ms: f64) -> Decisio
         cost_before: 1.0,
         cost_after: 2.0,
         reasons: String::new(),
+        search: None,
     };
     let correction = PredictionErrors::default().correction(before.value_us, predicted_us);
     Decision {

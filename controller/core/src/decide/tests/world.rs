@@ -4,14 +4,15 @@
 //! Users call front; front calls cart, and ads for one request in five; cart calls db for three in ten. A call
 //! that leaves the edge costs one round trip; the rest is 20 ms.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::users::{EdgeWorld, SERVICES, SLOTS, TICK};
-use crate::cluster::{Cluster, Instance, Phase as Life, RoutingPlan};
+use crate::cluster::{Cluster, Instance, Phase as Life, RoutingPlan, Unroutable};
 use crate::decide::{
-    Config, Decision, Direction, Effect, Event, Mode, NoPlan, Outcome, Phase, PlannedMove, Planner, State,
-    accounts, routes, step,
+    Ask, Config, Decision, Direction, Effect, Event, Mode, NoPlan, Outcome, Phase, PlannedMove, Planner,
+    State, accounts, routes, step,
 };
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::routing::check_plan;
@@ -28,6 +29,12 @@ pub(super) struct World {
     pub(super) instances: BTreeMap<(ServiceName, AreaName), (Life, Timestamp)>,
     pub(super) routing: RoutingPlan,
     pub(super) pending: Option<RoutingPlan>,
+    /// What autoscalers want.
+    pub(super) desired: BTreeMap<(ServiceName, AreaName), u32>,
+    pub(super) unavailable: BTreeMap<AreaName, String>,
+    pub(super) unroutable: BTreeMap<ServiceName, Unroutable>,
+    /// What the planner was asked, each time.
+    pub(super) asked: RefCell<Vec<Vec<Ask>>>,
     /// The platform performs no effect.
     pub(super) deaf: bool,
     pub(super) noise: f64,
@@ -48,12 +55,25 @@ pub(super) fn area(name: &str) -> AreaName {
 impl Planner for Exhaustive<'_> {
     fn plan(
         &self,
-        direction: Direction,
-        edge: &AreaName,
+        asks: &[Ask],
         snapshot: &Snapshot,
         cluster: &Cluster,
-        target_us: f64,
-    ) -> Result<PlannedMove, NoPlan> {
+    ) -> BTreeMap<AreaName, Result<PlannedMove, NoPlan>> {
+        self.0.asked.borrow_mut().push(asks.to_vec());
+        let answer = |ask: &Ask| (ask.edge.clone(), self.one(ask, snapshot, cluster));
+        asks.iter().map(answer).collect()
+    }
+}
+
+impl Exhaustive<'_> {
+    fn one(&self, ask: &Ask, snapshot: &Snapshot, cluster: &Cluster) -> Result<PlannedMove, NoPlan> {
+        let Ask {
+            edge,
+            direction,
+            target_us,
+            fixed,
+        } = ask;
+        let target_us = *target_us;
         let world = &self.0.edges[edge];
         let now: BTreeSet<&str> = SERVICES
             .into_iter()
@@ -77,6 +97,10 @@ impl Planner for Exhaustive<'_> {
             let predicted = measured_us + model(&placed) - model(&now);
             (placed, predicted)
         });
+        let moves = |placed: &BTreeSet<&str>| -> BTreeSet<ServiceName> {
+            placed.symmetric_difference(&now).map(|s| (*s).into()).collect()
+        };
+        let candidates = candidates.filter(|(placed, _)| moves(placed).is_disjoint(fixed));
         let fits = candidates
             .clone()
             .filter(|(_, predicted)| *predicted <= target_us);
@@ -97,6 +121,7 @@ impl Planner for Exhaustive<'_> {
             cost_before: f64::from(u32::try_from(now.len()).unwrap()),
             cost_after: f64::from(u32::try_from(placed.len()).unwrap()),
             reasons: "the fewest services that reach the target".to_owned(),
+            search: None,
         })
     }
 }
@@ -120,6 +145,10 @@ impl World {
                 .collect(),
             routing: RoutingPlan::default(),
             pending: None,
+            desired: BTreeMap::new(),
+            unavailable: BTreeMap::new(),
+            unroutable: BTreeMap::new(),
+            asked: RefCell::default(),
             deaf: false,
             noise: 0.02,
             random: 1,
@@ -238,12 +267,13 @@ impl World {
                 replicas: 1,
                 cpu_seconds: None,
                 memory_bytes: None,
-                autoscaler_wants: None,
+                autoscaler_wants: self.desired.get(&(service.clone(), area.clone())).copied(),
             };
         Cluster {
             instances: self.instances.iter().map(instance).collect(),
             routing: self.routing.clone(),
-            ..Cluster::default()
+            unavailable: self.unavailable.clone(),
+            unroutable: self.unroutable.clone(),
         }
     }
 
