@@ -45,6 +45,10 @@ playground: build ## offload and unoffload on this machine, with a report (SEED=
 	@target/release/gma-playground $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 chaos: build ## faults on real Envoys under load, with a table (ARGS='--json FILE' ARGS='--only NAME')
+	cargo build --quiet -p gma-filter --features trap --target wasm32-wasip1 --profile wasm
+	cargo run --quiet -p gma-filter-link -- target/wasm32-wasip1/wasm/gma_filter.wasm target/gma-filter-trap.wasm
+	@# The linker's output has one name for both: it is the shipped module's again.
+	cargo build --quiet -p gma-filter --target wasm32-wasip1 --profile wasm
 	cargo build --quiet --release -p gma-tests --bin chaos
 	@target/release/chaos $(ARGS)
 

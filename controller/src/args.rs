@@ -12,6 +12,7 @@ use gma_core::ids::AreaName;
 use crate::convert::ConvertArgs;
 use crate::plan::Method;
 use crate::simulate::SimulateArgs;
+use crate::status::{ExplainArgs, StatusArgs};
 
 /// Keeps the delay of edge users inside a band at the lowest cost.
 #[derive(Debug, Parser)]
@@ -27,6 +28,10 @@ pub struct Args {
 pub enum Command {
     /// Run the controller.
     Run(RunArgs),
+    /// Show what a running controller does.
+    Status(StatusArgs),
+    /// Explain a decision of a running controller, or why it does nothing.
+    Explain(ExplainArgs),
     /// Turn a muPlacer configuration and the Kubernetes YAMLs that it lists into a placement problem.
     Convert(ConvertArgs),
     /// Plan a placement for a problem file, offline.

@@ -24,7 +24,19 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What each evaluation changes, wherever it stands: the time, what was read, what was counted. Anything else that
 /// changes is written down.
-const READINGS: [&str; 6] = ["at", "reading", "unread", "counter", "lastSeen", "last_seen"];
+const READINGS: [&str; 11] = [
+    "at",
+    "reading",
+    "unread",
+    "counter",
+    "lastSeen",
+    "last_seen",
+    "complaining",
+    "paths",
+    "countedTo",
+    "alarmed",
+    "inCloud",
+];
 
 /// Phases whose only content is what was read.
 const PHASES_OF_READINGS: [&str; 3] = ["observing", "alarmed", "held"];

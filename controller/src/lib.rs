@@ -27,6 +27,7 @@ pub mod problem;
 pub mod run;
 pub mod shared;
 pub mod simulate;
+pub mod status;
 pub mod usage;
 pub mod verify;
 pub mod view;

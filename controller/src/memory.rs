@@ -3,15 +3,14 @@
 //! One JSON object. Its `machine` is what the decision machine remembers; `learned` is what windows taught of
 //! overlaps. A restarted controller goes on with both; the machine's clock goes on by the time that passed.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use gma_core::decide::State;
+use gma_core::decide::saved::{self, SavedError, VERSION, Written};
 use gma_core::ids::Timestamp;
 use gma_core::measured::Learned;
-use serde::{Deserialize, Serialize};
-
-/// Version that is written. One more for each change that an older controller would misread.
-const VERSION: u32 = 1;
+use serde::Serialize;
+use serde_json::Value;
 
 /// Most that is read or written, bytes: a thousand edges with ten decisions each, and what is learned of 10,000
 /// services, are below it.
@@ -24,8 +23,8 @@ pub struct Memory {
     pub state: State,
     /// Of overlaps.
     pub learned: Learned,
-    /// When it was written down, since 1970; none: it was not.
-    written: Option<Duration>,
+    /// When it was written down, milliseconds since 1970; none: it was not, or by a version that did not say.
+    written_ms: Option<u64>,
 }
 
 /// What was written down and cannot be used. None of it goes away by itself.
@@ -35,7 +34,7 @@ pub enum Unreadable {
     #[error("it has version {found}, and this controller reads up to {VERSION}: a newer controller wrote it")]
     Newer {
         /// Its version.
-        found: u32,
+        found: u64,
     },
     /// It was cut off, changed, or is something else.
     #[error("it is no controller's state: {0}")]
@@ -45,34 +44,10 @@ pub enum Unreadable {
     TooLong(usize),
 }
 
-#[derive(Deserialize)]
-struct Versioned {
-    machine: Version,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    version: u32,
-}
-
-#[derive(Deserialize)]
-struct Read {
-    machine: Machine<State>,
-    learned: Learned,
-}
-
 #[derive(Serialize)]
-struct Written<'a> {
-    machine: Machine<&'a State>,
+struct Whole<'a> {
+    machine: Written<'a>,
     learned: &'a Learned,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Machine<S> {
-    version: u32,
-    wall_unix_ms: u64,
-    state: S,
 }
 
 // === impl Memory ===
@@ -83,13 +58,10 @@ impl Memory {
     /// # Errors
     /// Where it does not serialise.
     pub fn encode(state: &State, learned: &Learned, wall: SystemTime) -> serde_json::Result<Vec<u8>> {
-        let since_1970 = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let machine = Machine {
-            version: VERSION,
-            wall_unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
-            state,
-        };
-        serde_json::to_vec(&Written { machine, learned })
+        serde_json::to_vec(&Whole {
+            machine: Written::new(state, unix_ms(wall)),
+            learned,
+        })
     }
 
     /// Reads what was written down.
@@ -101,34 +73,42 @@ impl Memory {
             return Err(Unreadable::TooLong(bytes.len()));
         }
         let corrupt = |error: serde_json::Error| Unreadable::Corrupt(error.to_string());
-        // The version first: the rest of a newer one may be anything.
-        let Version { version: found } = serde_json::from_slice::<Versioned>(bytes)
-            .map_err(corrupt)?
-            .machine;
-        if found > VERSION {
-            return Err(Unreadable::Newer { found });
-        }
-        let Read { machine, learned } = serde_json::from_slice(bytes).map_err(corrupt)?;
+        let mut whole: Value = serde_json::from_slice(bytes).map_err(corrupt)?;
+        let learned = whole.get_mut("learned").map(Value::take);
+        // Before there was a version, the machine's part was all.
+        let machine = whole.get_mut("machine").map(Value::take);
+        let saved = saved::from_value(machine.unwrap_or(whole)).map_err(|error| match error {
+            SavedError::Newer { found } => Unreadable::Newer { found },
+            error => Unreadable::Corrupt(error.to_string()),
+        })?;
+        let learned = match learned {
+            Some(learned) => serde_json::from_value(learned).map_err(corrupt)?,
+            None if saved.version == 0 => Learned::default(),
+            None => return Err(Unreadable::Corrupt("what was learned is missing".to_owned())),
+        };
         Ok(Self {
-            state: machine.state,
+            state: saved.state,
             learned,
-            written: Some(Duration::from_millis(machine.wall_unix_ms)),
+            written_ms: saved.wall_unix_ms,
         })
     }
 
     /// What the controller's clock shows at `wall`: it goes on from the machine's last moment by the time that passed
     /// since. Where the machine's wall clock was set back, none passed.
     pub fn clock(&self, wall: SystemTime) -> Timestamp {
-        let now = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let passed = self
-            .written
-            .map_or(Duration::ZERO, |then| now.saturating_sub(then));
-        self.state.at.after(passed)
+        saved::clock(self.state.at, self.written_ms, unix_ms(wall))
     }
+}
+
+fn unix_ms(wall: SystemTime) -> u64 {
+    let since_1970 = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(seconds: u64) -> SystemTime {

@@ -25,6 +25,7 @@ use crate::platform::local::LocalPlatform;
 use crate::platform::{Loaded, Platform as _};
 use crate::shared::Shared;
 use crate::simulate;
+use crate::status;
 use crate::verify;
 
 /// Requests that are open at the end have this long to finish.
@@ -37,6 +38,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Run(args) => run_to_end(args).map(|()| ExitCode::SUCCESS),
+        Command::Status(args) => status::status(&args),
+        Command::Explain(args) => status::explain(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Convert(args) => Ok(convert::run(&args).map(|()| ExitCode::SUCCESS)?),
         Command::Simulate(args) => simulate::main(&args).map(|()| ExitCode::SUCCESS),

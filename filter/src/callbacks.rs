@@ -47,6 +47,8 @@ extern "C" fn on_memory_allocate(size: usize) -> *mut u8 {
 
 #[unsafe(export_name = "gma_on_log")]
 extern "C" fn on_log(_stream: u32) {
+    #[cfg(feature = "trap")]
+    Host::enter().trap_if_asked();
     with_vm(&mut Host::enter(), Vm::observe);
 }
 

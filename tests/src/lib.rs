@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod chaos;
 pub mod envoy;
 pub mod local;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gma_core::cluster::Phase;
-use gma_local::{Client, World};
+use gma_local::{Client, Part, World};
 use gma_tests::local::{
     Users, area_of, ensure_at_edge, gateway, host, instance, processes, runs, split, start, topology, until,
     until_gone,
@@ -48,7 +48,7 @@ async fn an_edge_instance_that_is_killed_takes_only_what_it_was_serving() {
         .pid
         .unwrap();
     let ordered = Instant::now();
-    client.kill(host("s0"), "edge-1".into()).await.unwrap();
+    client.kill(host("s0"), "edge-1".into(), Part::Pod).await.unwrap();
     while runs(envoy) {
         tokio::task::yield_now().await;
     }

@@ -40,3 +40,12 @@ fn the_module_is_small() {
     let bytes = std::fs::metadata(wasm_host::module_path()).unwrap().len();
     assert!(bytes < 256 << 10, "{bytes} bytes");
 }
+
+/// The variant that tests load to lose a VM is built beside it, never in its place.
+#[test]
+fn nothing_in_the_module_ends_it_on_purpose() {
+    let bytes = std::fs::read(wasm_host::module_path()).unwrap();
+    let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    assert!(has(b"gma-filter "), "its own texts are found");
+    assert!(!has(b"as a test asks"), "it is the variant that ends its VM");
+}

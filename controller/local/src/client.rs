@@ -9,7 +9,7 @@ use gma_core::ids::{AreaName, ServiceName};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use crate::protocol::{Answer, MAX_LINE, Request, State};
+use crate::protocol::{Answer, CellFault, Late, MAX_LINE, Part, Request, State};
 use crate::topology::Bandwidth;
 
 /// A world answers from memory.
@@ -112,6 +112,7 @@ impl Client {
             rtt: Some(rtt),
             bandwidth: None,
             cut: None,
+            late: None,
         })
         .await
     }
@@ -130,6 +131,7 @@ impl Client {
             rtt: None,
             bandwidth: Some(bandwidth),
             cut: None,
+            late: None,
         })
         .await
     }
@@ -144,16 +146,69 @@ impl Client {
             rtt: None,
             bandwidth: None,
             cut: Some(cut),
+            late: None,
         })
         .await
     }
 
-    /// Kills the processes of an instance.
+    /// Lets chunks on a link come late, or none.
+    ///
+    /// # Errors
+    /// Where the edge does not exist or a number is out of its bounds.
+    pub async fn set_late(&self, edge: AreaName, late: Option<Late>) -> Result<(), ClientError> {
+        self.tell(&Request::SetLink {
+            edge,
+            rtt: None,
+            bandwidth: None,
+            cut: None,
+            late: Some(late),
+        })
+        .await
+    }
+
+    /// Delays what is sent to the controller.
+    ///
+    /// # Errors
+    /// Where the delay is longer than a minute.
+    pub async fn set_reports(&self, delay: Duration) -> Result<(), ClientError> {
+        self.tell(&Request::SetReports { delay }).await
+    }
+
+    /// Kills processes of an instance.
     ///
     /// # Errors
     /// Where there is no such instance.
-    pub async fn kill(&self, service: ServiceName, area: AreaName) -> Result<(), ClientError> {
-        self.tell(&Request::Kill { service, area }).await
+    pub async fn kill(&self, service: ServiceName, area: AreaName, part: Part) -> Result<(), ClientError> {
+        self.tell(&Request::Kill { service, area, part }).await
+    }
+
+    /// Kills everything in an edge.
+    ///
+    /// # Errors
+    /// Where the edge does not exist.
+    pub async fn kill_area(&self, area: AreaName) -> Result<(), ClientError> {
+        self.tell(&Request::KillArea { area }).await
+    }
+
+    /// Starts an edge that was killed.
+    ///
+    /// # Errors
+    /// Where the edge does not exist.
+    pub async fn start_area(&self, area: AreaName) -> Result<(), ClientError> {
+        self.tell(&Request::StartArea { area }).await
+    }
+
+    /// Makes the cells of an instance misbehave, or mends them.
+    ///
+    /// # Errors
+    /// Where the service or the area does not exist or a number is out of its bounds.
+    pub async fn set_fault(
+        &self,
+        service: ServiceName,
+        area: AreaName,
+        fault: CellFault,
+    ) -> Result<(), ClientError> {
+        self.tell(&Request::SetFault { service, area, fault }).await
     }
 
     /// Stops the world.

@@ -29,7 +29,7 @@ mod world;
 
 pub use client::{Client, ClientError};
 pub use process::ProcessError;
-pub use protocol::{EnvoyAdmin, Gateway, LinkState, Request, State};
+pub use protocol::{CellFault, EnvoyAdmin, Fail, Gateway, Late, LinkState, Part, Request, State};
 pub use topology::{
     App, Area, Areas, Bandwidth, Controller, Edge, LinkSpec, Locality, ProxySpec, Topology, TopologyError,
 };

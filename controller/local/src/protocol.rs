@@ -49,6 +49,15 @@ pub enum Request {
         /// Whether nothing passes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cut: Option<bool>,
+        /// Chunks that come late; `some(none)`: none does.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "nested_option")]
+        late: Option<Option<Late>>,
+    },
+    /// Delay what is sent to the controller, from each area, the cloud too. Its answers are not delayed.
+    SetReports {
+        /// By so much; 0: not at all. At most a minute.
+        #[serde(with = "duration_text")]
+        delay: Duration,
     },
     /// SIGKILL the processes of an instance, as a test of what follows.
     Kill {
@@ -56,9 +65,78 @@ pub enum Request {
         service: ServiceName,
         /// In this area.
         area: AreaName,
+        /// Which of them.
+        #[serde(default)]
+        part: Part,
+    },
+    /// SIGKILL everything in an edge. What nobody removes meanwhile comes back with [`Request::StartArea`].
+    KillArea {
+        /// The edge.
+        area: AreaName,
+    },
+    /// Start an edge that was killed: its gateway where it was, and its instances.
+    StartArea {
+        /// The edge.
+        area: AreaName,
+    },
+    /// Make cells of an instance misbehave, those that start later too; the default one mends them.
+    SetFault {
+        /// Of this service.
+        service: ServiceName,
+        /// In this area.
+        area: AreaName,
+        /// What they do.
+        fault: CellFault,
     },
     /// Stop everything.
     Shutdown,
+}
+
+/// Processes of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Part {
+    /// All of them.
+    #[default]
+    Pod,
+    /// Its Envoy.
+    Sidecar,
+    /// What is beside it.
+    Cell,
+}
+
+/// One chunk in so many comes late, and with it what follows on its connection: loss and retransmission, as TCP shows
+/// it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Late {
+    /// One in so many, at least 1: all.
+    pub every: u32,
+    /// By so much, at most 10 s.
+    #[serde(with = "duration_text")]
+    pub by: Duration,
+}
+
+/// How a cell misbehaves. The default: not at all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CellFault {
+    /// Requests that it answers with 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail: Option<Fail>,
+    /// Share of its one thread's time that goes to nothing, 0 to 0.99.
+    #[serde(default)]
+    pub busy: f64,
+}
+
+/// Requests that fail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fail {
+    /// All.
+    All,
+    /// Those with this `bid`: one route of the service.
+    Bid(String),
 }
 
 /// A world's answer.
@@ -133,6 +211,9 @@ pub struct LinkState {
     pub bandwidth: Option<Bandwidth>,
     /// Whether nothing passes.
     pub cut: bool,
+    /// Chunks that come late.
+    #[serde(default)]
+    pub late: Option<Late>,
 }
 
 /// A duration that may be absent.
@@ -197,12 +278,33 @@ mod tests {
                 rtt: Some(Duration::from_micros(1500)),
                 bandwidth: Some(None),
                 cut: None,
+                late: None,
             },
             Request::SetLink {
                 edge: "edge-1".into(),
                 rtt: None,
                 bandwidth: None,
                 cut: Some(true),
+                late: Some(Some(Late {
+                    every: 10,
+                    by: Duration::from_millis(200),
+                })),
+            },
+            Request::SetReports {
+                delay: Duration::from_secs(10),
+            },
+            Request::Kill {
+                service: service(),
+                area: "edge-1".into(),
+                part: Part::Sidecar,
+            },
+            Request::SetFault {
+                service: service(),
+                area: "edge-1".into(),
+                fault: CellFault {
+                    fail: Some(Fail::Bid("x".to_owned())),
+                    busy: 0.5,
+                },
             },
             Request::Shutdown,
         ];

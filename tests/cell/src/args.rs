@@ -56,6 +56,9 @@ pub(crate) struct ServeArgs {
     /// Of everything that is drawn
     #[arg(long, value_name = "N", default_value_t = 0, env = "GMA_CELL_SEED")]
     pub(crate) seed: u64,
+    /// A file that says how to misbehave, looked at while it runs: {"fail": "all" | {"bid": "NAME"}, "busy": SHARE}
+    #[arg(long, value_name = "FILE", env = "GMA_CELL_FAULTS")]
+    pub(crate) faults: Option<PathBuf>,
     /// How long requests may go on after SIGTERM; it ends earlier once none is left
     #[arg(long, value_name = "TIME", default_value = "60s", env = "GMA_CELL_GRACE")]
     pub(crate) grace: Time,

@@ -67,6 +67,7 @@ async fn serve(args: ServeArgs) -> Result<()> {
         host_suffix: args.host_suffix,
         zone: args.zone,
         seed: args.seed,
+        faults: args.faults,
     };
     let bound = Bound::bind(config).await?;
     // For whoever gave port 0.

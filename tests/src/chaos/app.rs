@@ -15,6 +15,10 @@ pub(super) const PLACED: [&str; 2] = ["s0", "s1"];
 pub(super) const PATH: &str = "/api/v1";
 /// The same, but s1 takes 20 s.
 pub(super) const SLOW_PATH: &str = "/api/v1?bid=slow";
+/// Another route of s1.
+pub(super) const ROUTE_PATH: &str = "/api/v1?bid=route";
+/// Ends the VM that logs it, where the filter is the one for that.
+pub(super) const TRAP_PATH: &str = "/gma-trap";
 
 /// The work model. Without network a request takes some 17 ms.
 pub(super) fn workmodel() -> Value {

@@ -1,8 +1,9 @@
-//! The faults that end a process or cut the WAN.
+//! The faults of the WAN and of the controller.
 
 use std::time::{Duration, Instant};
 
 use gma_core::ids::ServiceName;
+use gma_local::Late;
 
 use super::app::SLOW_PATH;
 use super::stage::{Setting, Stage, is_at_rest};
@@ -12,38 +13,23 @@ use crate::local::{Sent, host};
 
 /// Three failures eject a host: those that it was serving, or one request's attempt and two retries. Until Envoy's main
 /// thread has told its workers, further ones may find it: measured 3 ms, more on a busy machine.
-const EJECTION: Duration = Duration::from_millis(200);
+pub(super) const EJECTION: Duration = Duration::from_millis(200);
+const WAN_CUT: Duration = Duration::from_secs(20);
+const CONTROLLER_DEAD: Duration = Duration::from_secs(5);
 const CONTROLLER_STOPPED: Duration = Duration::from_secs(60);
+const WAN_LATE: Late = Late {
+    every: 10,
+    by: Duration::from_millis(200),
+};
+const WAN_IS_LATE: Duration = Duration::from_secs(20);
+const REPORTS_LATE: Duration = Duration::from_secs(10);
+const REPORTS_ARE_LATE: Duration = Duration::from_secs(30);
 /// Requests of 20 s at an unoffload's first step, beside the one before it.
 const SLOW_REQUESTS: usize = 5;
-const WAN_CUT: Duration = Duration::from_secs(20);
 /// Longest wait for the machine to say what it should.
-const SOON: Duration = Duration::from_secs(30);
-
-pub(super) async fn edge_instance_killed(name: &'static str) -> anyhow::Result<Trial> {
-    let mut stage = Stage::set(Setting::default()).await?;
-    let mut trial = Trial::begin(name);
-    let killed = host("s1");
-    stage.client.kill(killed.clone(), EDGE.into()).await?;
-    let dead = trial.began + EJECTION;
-    trial.excuse(
-        "inside the instance when it was killed",
-        inside(trial.began, dead),
-    );
-    let decided = stage
-        .until("a decision about the failed instance", SOON, |look| {
-            decided(look, "instanceFailed") && !look.placed.contains(&killed)
-        })
-        .await?;
-    trial.says(
-        format!("decided: {}", last_sentence(&decided)),
-        share(&decided, &killed) == 0 && decided.placed.contains(&host("s0")),
-    );
-    let rest = stage.until("rest after it", SOON, is_at_rest).await?;
-    trial.says(format!("then {}", phase(&rest)), true);
-    stage.go_on(Duration::from_secs(2)).await?;
-    stage.end(trial).await
-}
+pub(super) const SOON: Duration = Duration::from_secs(30);
+/// What follows a fault is watched for so long at least.
+const AFTER: Duration = Duration::from_secs(5);
 
 pub(super) async fn wan_cut(name: &'static str) -> anyhow::Result<Trial> {
     let mut stage = Stage::set(Setting::default()).await?;
@@ -55,23 +41,53 @@ pub(super) async fn wan_cut(name: &'static str) -> anyhow::Result<Trial> {
     stage.client.set_cut(EDGE.into(), false).await?;
     trial.over();
     // What waited in the WAN comes at once, and with it delays of up to 20 s.
-    stage.go_on(Duration::from_secs(2)).await?;
-    stage.until("rest after the cut", SOON, is_at_rest).await?;
-    stage.go_on(Duration::from_secs(5)).await?;
-    let after = stage.until("rest in the end", SOON, is_at_rest).await?;
-
+    let after = back_to_rest(&mut stage).await?;
     let during = stage
         .watch
         .between(trial.began + Duration::from_secs(10), trial.over);
-    let silent = |look: &Look| {
-        look.said
-            .as_ref()
-            .is_some_and(|said| said.held.as_deref() == Some("edgeSilent"))
-    };
     trial.says(
         format!("from 10 s on: {}", phase(&cut)),
-        !during.is_empty() && during.iter().all(silent),
+        !during.is_empty() && during.iter().all(|look| is_held(look, "edgeSilent")),
     );
+    unchanged(&mut trial, &before, &after);
+    stage.end(trial).await
+}
+
+pub(super) async fn wan_late(name: &'static str) -> anyhow::Result<Trial> {
+    let mut stage = Stage::set(Setting::default()).await?;
+    let before = stage.now()?;
+    let mut trial = Trial::begin(name);
+    stage.client.set_late(EDGE.into(), Some(WAN_LATE)).await?;
+    stage.go_on(WAN_IS_LATE).await?;
+    let late = stage.now()?;
+    stage.client.set_late(EDGE.into(), None).await?;
+    trial.over();
+    let after = back_to_rest(&mut stage).await?;
+    // Inside the band, and heard: there is nothing to hold and nothing to do.
+    let during = stage
+        .watch
+        .between(trial.began + Duration::from_secs(2), trial.over);
+    let calm = |look: &&Look| look.said.as_ref().is_some_and(|said| said.held.is_none());
+    let share = percent(during.iter().filter(calm).count(), during.len());
+    trial.says(
+        format!("meanwhile {}; not held in {share} % of the looks", phase(&late)),
+        share >= 80,
+    );
+    unchanged(&mut trial, &before, &after);
+    stage.end(trial).await
+}
+
+pub(super) async fn reports_late(name: &'static str) -> anyhow::Result<Trial> {
+    let mut stage = Stage::set(Setting::default()).await?;
+    let before = stage.now()?;
+    let mut trial = Trial::begin(name);
+    stage.client.set_reports(REPORTS_LATE).await?;
+    stage.go_on(REPORTS_ARE_LATE).await?;
+    let late = stage.now()?;
+    stage.client.set_reports(Duration::ZERO).await?;
+    trial.over();
+    let after = back_to_rest(&mut stage).await?;
+    trial.says(format!("meanwhile {}", phase(&late)), true);
     unchanged(&mut trial, &before, &after);
     stage.end(trial).await
 }
@@ -81,21 +97,11 @@ pub(super) async fn controller_restarted(name: &'static str) -> anyhow::Result<T
     let before = stage.now()?;
     let mut trial = Trial::begin(name);
     stage.controller.kill().await?;
-    stage.go_on(Duration::from_secs(5)).await?;
+    stage.go_on(CONTROLLER_DEAD).await?;
     stage.controller.start_again().await?;
     trial.over();
-    let back = Instant::now();
-    let after = stage.until("rest after the restart", SOON, is_at_rest).await?;
-    trial.says(
-        format!(
-            "{:.1} s after the start: {}",
-            back.elapsed().as_secs_f64(),
-            phase(&after)
-        ),
-        true,
-    );
-    stage.go_on(Duration::from_secs(5)).await?;
-    let after = stage.until("rest in the end", SOON, is_at_rest).await?;
+    let after = back_to_rest(&mut stage).await?;
+    trial.says(format!("in the end {}", phase(&after)), true);
     unchanged(&mut trial, &before, &after);
     stage.end(trial).await
 }
@@ -108,19 +114,8 @@ pub(super) async fn controller_stopped(name: &'static str) -> anyhow::Result<Tri
     stage.go_on(CONTROLLER_STOPPED).await?;
     stage.controller.thaw()?;
     trial.over();
-    let back = Instant::now();
-    // Filters that got no answer try again within half a minute.
-    let after = stage.until("rest after the stop", 2 * SOON, is_at_rest).await?;
-    trial.says(
-        format!(
-            "{:.1} s after it went on: {}",
-            back.elapsed().as_secs_f64(),
-            phase(&after)
-        ),
-        true,
-    );
-    stage.go_on(Duration::from_secs(5)).await?;
-    let after = stage.until("rest in the end", SOON, is_at_rest).await?;
+    let after = back_to_rest(&mut stage).await?;
+    trial.says(format!("in the end {}", phase(&after)), true);
     unchanged(&mut trial, &before, &after);
     stage.end(trial).await
 }
@@ -143,21 +138,25 @@ pub(super) async fn slow_request_at_unoffload(name: &'static str) -> anyhow::Res
             .as_ref()
             .is_some_and(|said| said.phase == "acting" && said.sentence.contains("unoffload"))
     };
-    stage.until("an unoffload", 2 * SOON, leaves).await?;
+    stage.until("an unoffload", 3 * SOON, leaves).await?;
     // Some of them still go to the edge, whatever the step.
     for _ in 0..SLOW_REQUESTS {
         stage.send(SLOW_PATH);
     }
+    let began = Instant::now();
     let s1 = host("s1");
     let gone = stage
-        .until("s1 gone from the edge", 5 * SOON, |look| {
+        .until("s1 gone from the edge", 6 * SOON, |look| {
             !look.placed.contains(&s1)
         })
         .await?;
-    trial.says(phase(&gone), share(&gone, &s1) == 0);
     trial.says(
-        format!("decided: {}", last_sentence(&gone)),
-        decided(&gone, "band"),
+        format!(
+            "removed after {:.0} s; {}",
+            began.elapsed().as_secs_f64(),
+            phase(&gone)
+        ),
+        share(&gone, &s1) == 0 && decided(&gone, "band"),
     );
     stage.go_on(Duration::from_secs(25)).await?;
     let mut trial = stage.end(trial).await?;
@@ -175,6 +174,14 @@ pub(super) async fn slow_request_at_unoffload(name: &'static str) -> anyhow::Res
         "a request of 20 s was not answered after 20 s".to_owned()
     });
     Ok(trial)
+}
+
+/// Rest, also some time later. A filter that got no answer tries again within half a minute.
+pub(super) async fn back_to_rest(stage: &mut Stage) -> anyhow::Result<Look> {
+    stage.go_on(Duration::from_secs(2)).await?;
+    stage.until("rest after the fault", 2 * SOON, is_at_rest).await?;
+    stage.go_on(AFTER).await?;
+    stage.until("rest in the end", SOON, is_at_rest).await
 }
 
 /// Requests under way in some part of a time.
@@ -195,6 +202,12 @@ pub(super) fn unchanged(trial: &mut Trial, before: &Look, after: &Look) {
     });
 }
 
+pub(super) fn is_held(look: &Look, reason: &str) -> bool {
+    look.said
+        .as_ref()
+        .is_some_and(|said| said.held.as_deref() == Some(reason))
+}
+
 pub(super) fn decided(look: &Look, trigger: &str) -> bool {
     look.said
         .as_ref()
@@ -210,6 +223,10 @@ pub(super) fn phase(look: &Look) -> String {
     look.said
         .as_ref()
         .map_or_else(|| "no answer".to_owned(), |said| said.sentence.clone())
+}
+
+pub(super) fn percent(part: usize, whole: usize) -> usize {
+    part * 100 / whole.max(1)
 }
 
 /// Percent of the edge's calls to a service that stay there.

@@ -16,7 +16,7 @@ use super::{EDGE, Trial, counts};
 use crate::local::{Load, Sent, Users, built, host};
 
 /// Users' requests a second.
-const RATE: u32 = 50;
+pub(super) const RATE: u32 = 50;
 /// Longest wait for the world and the controller to be as they were told.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 /// Load before the fault, with which what follows is compared.
@@ -35,6 +35,8 @@ pub(super) struct Setting {
     pub(super) concurrency: u32,
     /// Round trip between edge and cloud.
     pub(super) rtt: Duration,
+    /// What users ask for, in turn.
+    pub(super) paths: Vec<&'static str>,
 }
 
 /// Everything that runs.
@@ -65,6 +67,7 @@ impl Default for Setting {
             filter: None,
             concurrency: 1,
             rtt: Duration::from_millis(30),
+            paths: vec![app::PATH],
         }
     }
 }
@@ -101,7 +104,7 @@ impl Stage {
         let users = Users::at(gateway);
         let mut stage = Self {
             watch: Watch::start(client.clone(), address),
-            load: users.load(RATE, &[app::PATH]),
+            load: users.load(RATE, &setting.paths),
             controller,
             client,
             users,

@@ -19,12 +19,6 @@ pub(super) struct Excuse {
     pub(super) covers: Box<dyn Fn(&Sent) -> bool + Send>,
 }
 
-/// A difference between the counts that the fault itself explains.
-pub(super) struct Gap {
-    pub(super) why: &'static str,
-    pub(super) explains: Box<dyn Fn(&Counts) -> bool + Send>,
-}
-
 /// One fault from its beginning to its judgement.
 pub(super) struct Trial {
     fault: &'static str,
@@ -33,7 +27,6 @@ pub(super) struct Trial {
     pub(super) over: Instant,
     pub(super) ended: Instant,
     pub(super) excuses: Vec<Excuse>,
-    pub(super) gap: Option<Gap>,
     /// The machine's account, in short.
     pub(super) account: Vec<String>,
     pub(super) notes: Vec<String>,
@@ -46,6 +39,7 @@ pub(super) struct Trial {
     pub(super) beside: Vec<Sent>,
     pub(super) looks: Vec<Look>,
     pub(super) counts: Option<Counts>,
+    counts_explained: bool,
     row: Option<Row>,
 }
 
@@ -112,7 +106,6 @@ impl Trial {
             over: now,
             ended: now,
             excuses: Vec::new(),
-            gap: None,
             account: Vec::new(),
             notes: Vec::new(),
             complaints: Vec::new(),
@@ -122,6 +115,7 @@ impl Trial {
             beside: Vec::new(),
             looks: Vec::new(),
             counts: None,
+            counts_explained: false,
             row: None,
         }
     }
@@ -170,7 +164,13 @@ impl Trial {
             .map(|sent| self.tell(sent))
             .collect();
         let failed = failed.len();
-        let recovery = recovery(&self.sent, self.over, self.ended, self.band_us);
+        let load: Vec<Sent> = self
+            .sent
+            .iter()
+            .filter(|sent| !self.is_beside(sent))
+            .cloned()
+            .collect();
+        let recovery = recovery(&load, self.over, self.ended, self.band_us);
         if let Some((first, rest)) = unexcused.split_first() {
             let more = if rest.is_empty() {
                 String::new()
@@ -187,7 +187,6 @@ impl Trial {
                 self.recovers_within.as_secs_f64()
             ));
         }
-        self.judge_counts();
         self.story();
         self.row = Some(Row {
             fault: self.fault,
@@ -203,13 +202,18 @@ impl Trial {
         });
     }
 
-    fn judge_counts(&mut self) {
-        let Some(counts) = self.counts.filter(|counts| !counts.equal()) else {
-            return;
-        };
-        match &self.gap {
-            Some(gap) if (gap.explains)(&counts) => self.notes.push(format!("counts differ: {}", gap.why)),
-            _ => self.complaints.push(format!("counts differ: {counts:?}")),
+    /// Requests beside the load are as slow as they were told to be.
+    fn is_beside(&self, sent: &Sent) -> bool {
+        self.beside
+            .iter()
+            .any(|beside| beside.at == sent.at && beside.path == sent.path)
+    }
+
+    /// The fault itself explains why the counts differ, if they are as it would have them.
+    pub(super) fn explain_counts(&mut self, why: &'static str, is_so: bool) {
+        if is_so {
+            self.notes.push(format!("counts differ: {why}"));
+            self.counts_explained = true;
         }
     }
 
@@ -229,7 +233,13 @@ impl Trial {
         )
     }
 
-    pub(super) fn into_row(self) -> Row {
+    pub(super) fn into_row(mut self) -> Row {
+        if let Some(counts) = self.counts
+            && !counts.equal()
+            && !self.counts_explained
+        {
+            self.complaints.push(format!("counts differ: {counts:?}"));
+        }
         let row = self
             .row
             .unwrap_or_else(|| Row::broken(self.fault, "not judged".to_owned()));

@@ -298,7 +298,7 @@ impl Machine<'_> {
         let left: BTreeSet<ServiceName> = self.placed().intersection(&plan.remove).cloned().collect();
         self.blame(Direction::Unoffload, left);
         self.finish(plan, Outcome::Kept);
-        Phase::Observing
+        self.cool_down()
     }
 
     fn failed(&mut self, plan: Box<Decision>, cause: Cause) -> Phase {
@@ -307,7 +307,7 @@ impl Machine<'_> {
         }
         self.blame(Direction::Unoffload, plan.remove.iter().cloned());
         self.finish(plan, Outcome::Abandoned { cause: Some(cause) });
-        Phase::Observing
+        self.cool_down()
     }
 
     /// What the platform will never do ends the plan. An instance that it doesn't remove carries no traffic by then:
@@ -368,7 +368,9 @@ impl Machine<'_> {
             verify::Verdict::Failed(cause) => return self.go_back(plan, cause),
             verify::Verdict::Kept => {
                 if let Some(direction) = plan.direction() {
-                    self.edge.absolve(direction, plan.add.iter().chain(&plan.remove));
+                    let left = self.placed();
+                    let gone = plan.remove.difference(&left);
+                    self.edge.absolve(direction, plan.add.iter().chain(gone));
                 }
                 self.finish(plan, Outcome::Kept);
             }

@@ -20,6 +20,9 @@
 //!    └── few, errors ────┘
 //! ```
 //!
+//! Besides: an edge whose instances saturate changes one service's share, `Alarmed ──► Relieving ──► CoolingDown`, before it
+//! asks for a plan, and gives it back later ([`Trigger::Overload`]).
+//!
 //! Acting, in order; the way back is the same with the sets exchanged and without ramps:
 //!
 //! ```text
@@ -33,7 +36,7 @@
 //! is silent is not written to; plans of an hour are bounded; constant input comes to rest.
 //!
 //! Two more things that a restart relies on. Weights of a finished move are above every step of a ramp, so an
-//! instance with less is the rest of an unfinished move: at rest it is taken back. And [`State`] can be saved: its
+//! instance with less is the rest of an unfinished move: at rest it is taken back, unless an overload took its weight. And [`State`] can be saved: its
 //! times count from the controller's start, so whoever loads it lets its clock go on from [`State::at`].
 
 mod asking;
@@ -194,11 +197,21 @@ pub fn step(mut state: State, event: Event<'_>, now: Timestamp, config: &Config)
 
 impl State {
     /// Says that nobody looked or acted from [`State::at`] on: the controller was away, or could not act. As with a silent
-    /// edge, the time until the next evaluation counts for no deadline of a plan under way.
+    /// edge, the time until the next evaluation counts for no deadline of a plan under way; and evaluations before it are
+    /// not in a row with those after it.
     pub fn interrupt(&mut self) {
-        let under_way = |edge: &&mut EdgeState| edge.phase.plan().is_some();
-        for edge in self.edges.values_mut().filter(under_way) {
-            edge.silent_since.get_or_insert(self.at);
+        for edge in self.edges.values_mut() {
+            match &mut edge.phase {
+                Phase::Acting { .. }
+                | Phase::Verifying { .. }
+                | Phase::Relieving { .. }
+                | Phase::RollingBack { .. } => {
+                    edge.silent_since.get_or_insert(self.at);
+                }
+                Phase::Alarmed { .. } => edge.phase = Phase::Observing,
+                Phase::Held { alarm, .. } => *alarm = None,
+                Phase::Observing | Phase::CoolingDown { .. } => {}
+            }
         }
     }
 

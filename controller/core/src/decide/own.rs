@@ -46,7 +46,7 @@ pub(super) struct Own {
 pub(super) struct Loads {
     counted_to: Timestamp,
     /// Since when the delay is above the band; what was seen of the cloud before does not count.
-    alarm: Option<Timestamp>,
+    alarmed: Option<Timestamp>,
     services: BTreeMap<ServiceName, Load>,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Loads {
 struct Load {
     /// At the edge, at rest in the band, when it was new there.
     normal: Option<Normal>,
-    cloud: Pool,
+    in_cloud: Pool,
     /// Part of its share that it gave up.
     relief: Option<Relief>,
 }
@@ -136,13 +136,13 @@ impl Own {
 impl Loads {
     /// A new alarm begins: edge and cloud are compared since then.
     pub(super) fn alarmed(&mut self, alarm: Option<Timestamp>) {
-        if let Some(since) = alarm.filter(|_| self.alarm != alarm) {
+        if let Some(since) = alarm.filter(|_| self.alarmed != alarm) {
             self.counted_to = since;
             self.services
                 .values_mut()
-                .for_each(|load| load.cloud = Pool::default());
+                .for_each(|load| load.in_cloud = Pool::default());
         }
-        self.alarm = alarm;
+        self.alarmed = alarm;
     }
 
     /// Takes a snapshot in. `normal`: the edge rests in its band, so that what is seen is what is wanted.
@@ -161,11 +161,11 @@ impl Loads {
         for service in placed {
             let load = self.services.entry(service.clone()).or_default();
             if fresh {
-                load.cloud
+                load.in_cloud
                     .add(kept, Own::measure(snapshot, service, cloud).as_ref());
             }
             if normal && load.normal.is_none() && load.relief.is_none() {
-                let cloud_us = load.cloud.mean().map(|(us, _)| us);
+                let cloud_us = load.in_cloud.mean().map(|(us, _)| us);
                 load.normal = Own::at(snapshot, service, edge).map(|own| Normal {
                     own_us: own.us,
                     rps: own.rps,
@@ -188,7 +188,7 @@ impl Loads {
         let Some(normal) = load.normal else {
             return Verdict::No;
         };
-        let cloud = load.cloud.mean();
+        let cloud = load.in_cloud.mean();
         let (risen, its_error) = match (normal.cloud_us, cloud) {
             (Some(then), Some((now, error))) if then > 0.0 && now > 0.0 => {
                 ((now / then).max(1.0), error / now)
@@ -202,7 +202,7 @@ impl Loads {
             return Verdict::No;
         }
         let soon = self
-            .alarm
+            .alarmed
             .is_some_and(|since| snapshot.at.since(since) < CLOUD_WITHIN);
         if cloud.is_none() && soon {
             return Verdict::Unclear;
@@ -213,14 +213,6 @@ impl Loads {
             rps: own.rps,
             more_requests: own.rps > MORE_REQUESTS * normal.rps,
         })
-    }
-
-    /// Leaves what lasts: what is normal, and what was given up.
-    pub(super) fn forget_readings(&mut self) {
-        (self.counted_to, self.alarm) = (Timestamp::default(), None);
-        self.services
-            .values_mut()
-            .for_each(|load| load.cloud = Pool::default());
     }
 
     pub(super) fn relief(&self, service: &ServiceName) -> Option<&Relief> {

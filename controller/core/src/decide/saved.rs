@@ -1,15 +1,16 @@
-//! The machine's state as text, to go on with after a restart.
+//! The machine's state as JSON, to go on with after a restart.
 //!
-//! Times of a [`State`] count from a start. With the state its wall clock is saved, and who loads it moves the clock on by
-//! what has passed since: back-offs and the hour of the budget pass while no controller runs. What is measured against the
-//! mesh does not: a step, a verification and an alarm saw nothing meanwhile, so a pause counts as silence of every edge.
-//! A wall clock that went backwards counts as no time.
+//! Times of a [`State`] count from a start. With the state its wall clock is saved, and the clock of who loads it goes on
+//! from [`clock`]: so back-offs and the hour of the budget pass while no controller runs. What is measured against the
+//! mesh does not: a step, a verification and an alarm saw nothing meanwhile, see [`State::interrupt`]. A wall clock that
+//! went backwards counts as no time.
 //!
 //! ```
 //! use gma_core::decide::{State, saved};
 //! let text = saved::to_json(&State::default(), 1_700_000_000_000).unwrap();
-//! let state = saved::from_json(&text).unwrap().resume(1_700_000_060_000);
-//! assert_eq!(state.at.since_start().as_secs(), 60);
+//! let saved = saved::from_json(&text).unwrap();
+//! let now = saved::clock(saved.state.at, saved.wall_unix_ms, 1_700_000_060_000);
+//! assert_eq!(now.since_start().as_secs(), 60);
 //! ```
 
 use std::collections::BTreeMap;
@@ -22,12 +23,10 @@ use serde_json::Value;
 use super::State;
 use super::phase::{BackOff, Phase};
 use super::plan::{Direction, Outcome};
+use crate::ids::{AreaName, Timestamp};
 
 /// What this controller writes. Version 0 had no version and no wall clock.
 pub const VERSION: u32 = 1;
-
-/// Evaluations come twice a second: a gap above this is a pause.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// A state and when it was true.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +65,7 @@ impl fmt::Display for SavedError {
         match self {
             Self::NotJson(error) => write!(
                 f,
-                "the saved state is no whole JSON ({error}): move it away to start from what runs"
+                "the saved state is no whole JSON ({error}): without it the machine starts from what runs"
             ),
             Self::Newer { found } => write!(
                 f,
@@ -75,7 +74,7 @@ impl fmt::Display for SavedError {
             ),
             Self::NotAState { version, error } => write!(
                 f,
-                "the saved state is not what version {version} writes ({error}): move it away to start from what runs"
+                "the saved state is not what version {version} writes ({error}): without it the machine starts from what runs"
             ),
             Self::NotWritten(error) => write!(f, "the state can't be written as JSON: {error}"),
         }
@@ -91,9 +90,10 @@ impl std::error::Error for SavedError {
     }
 }
 
-#[derive(Serialize)]
+/// A state on its way to a file: `{version, wallUnixMs, state}`.
+#[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written<'a> {
+pub struct Written<'a> {
     version: u32,
     wall_unix_ms: u64,
     state: &'a State,
@@ -111,12 +111,7 @@ struct Read {
 /// # Errors
 /// [`SavedError::NotWritten`]; a state that [`super::step`] made can be written.
 pub fn to_json(state: &State, wall_unix_ms: u64) -> Result<String, SavedError> {
-    let written = Written {
-        version: VERSION,
-        wall_unix_ms,
-        state,
-    };
-    serde_json::to_string(&written).map_err(SavedError::NotWritten)
+    serde_json::to_string(&Written::new(state, wall_unix_ms)).map_err(SavedError::NotWritten)
 }
 
 /// Reads what this version or a former one wrote.
@@ -124,7 +119,14 @@ pub fn to_json(state: &State, wall_unix_ms: u64) -> Result<String, SavedError> {
 /// # Errors
 /// Why it can't be used; a machine that starts from [`State::default`] goes on from what it finds in the mesh.
 pub fn from_json(text: &str) -> Result<Saved, SavedError> {
-    let value: Value = serde_json::from_str(text).map_err(SavedError::NotJson)?;
+    from_value(serde_json::from_str(text).map_err(SavedError::NotJson)?)
+}
+
+/// The same of parsed JSON.
+///
+/// # Errors
+/// As [`from_json`].
+pub fn from_value(value: Value) -> Result<Saved, SavedError> {
     let found = value.get("version").map_or(Some(0), Value::as_u64);
     match found {
         None | Some(0) => version_0(value),
@@ -140,6 +142,13 @@ pub fn from_json(text: &str) -> Result<Saved, SavedError> {
     }
 }
 
+/// Where the machine's clock goes on: at its last moment `at`, whose wall clock was `then_ms`, and what passed to
+/// `now_ms`; nothing where the wall clock is not known or went backwards.
+pub fn clock(at: Timestamp, then_ms: Option<u64>, now_ms: u64) -> Timestamp {
+    let passed = then_ms.map_or(0, |then| now_ms.saturating_sub(then));
+    at.after(Duration::from_millis(passed))
+}
+
 fn not_a_state(version: u32) -> impl Fn(serde_json::Error) -> SavedError {
     move |error| SavedError::NotAState { version, error }
 }
@@ -152,7 +161,7 @@ fn version_0(value: Value) -> Result<Saved, SavedError> {
     }
     #[derive(Deserialize)]
     struct Edges {
-        edges: BTreeMap<crate::ids::AreaName, Edge>,
+        edges: BTreeMap<AreaName, Edge>,
     }
     let Edges { edges: former } = Edges::deserialize(&value).map_err(not_a_state(0))?;
     let mut state: State = serde_json::from_value(value).map_err(not_a_state(0))?;
@@ -185,62 +194,15 @@ fn version_0(value: Value) -> Result<Saved, SavedError> {
     })
 }
 
-// === impl Saved ===
+// === impl Written ===
 
-impl Saved {
-    /// The state now; its clock goes on from [`State::at`].
-    pub fn resume(self, wall_unix_ms: u64) -> State {
-        let Self {
-            wall_unix_ms: saved,
-            mut state,
-            ..
-        } = self;
-        // Without a wall clock it is not known how long the pause was, only that there was one.
-        let passed = saved.map_or(Duration::ZERO, |saved| {
-            Duration::from_millis(wall_unix_ms.saturating_sub(saved))
-        });
-        let is_pause = saved.is_none() || passed > PAUSE;
-        let left = state.at;
-        state.at = left.after(passed);
-        for edge in state.edges.values_mut().filter(|_| is_pause) {
-            edge.silent_since.get_or_insert(left);
-            match &mut edge.phase {
-                // Evaluations in a row are in a row.
-                Phase::Alarmed { .. } => edge.phase = Phase::Observing,
-                Phase::Held { alarm, .. } => *alarm = None,
-                Phase::Observing
-                | Phase::Acting { .. }
-                | Phase::Verifying { .. }
-                | Phase::Relieving { .. }
-                | Phase::RollingBack { .. }
-                | Phase::CoolingDown { .. } => {}
-            }
+impl<'a> Written<'a> {
+    /// The state with the wall clock at [`State::at`], milliseconds since 1970.
+    pub const fn new(state: &'a State, wall_unix_ms: u64) -> Self {
+        Self {
+            version: VERSION,
+            wall_unix_ms,
+            state,
         }
-        state
-    }
-}
-
-// === impl State ===
-
-impl State {
-    /// Whether more changed since `saved` than readings and the time: then it should be saved before the effects are
-    /// performed.
-    pub fn is_worth_saving(&self, saved: &Self) -> bool {
-        self.lasting() != saved.lasting()
-    }
-
-    fn lasting(&self) -> Self {
-        let mut this = self.clone();
-        this.at = crate::ids::Timestamp::default();
-        for edge in this.edges.values_mut() {
-            (edge.reading, edge.unread) = (None, None);
-            edge.paths = None;
-            edge.loads.forget_readings();
-            match &mut edge.phase {
-                Phase::Alarmed { .. } | Phase::Held { .. } => edge.phase = Phase::Observing,
-                _ => {}
-            }
-        }
-        this
     }
 }

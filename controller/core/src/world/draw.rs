@@ -1,5 +1,7 @@
 //! Random numbers from a seed: ChaCha, whose stream is the same in every version and on every machine.
 
+use std::sync::LazyLock;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 
@@ -77,10 +79,13 @@ const QUANTILES: usize = 1024;
 // === impl LogNormal ===
 
 impl LogNormal {
-    /// `sigma` of the logarithm. The table is drawn sorted by a fixed stream, then brought to mean 1.
+    /// `sigma` of the logarithm.
     pub(super) fn new(sigma: f64) -> Self {
-        let z = |k: usize| normal_quantile((k as f64 + 0.5) / QUANTILES as f64);
-        let mut table: Vec<f64> = (0..QUANTILES).map(|k| libm::exp(sigma * z(k))).collect();
+        static NORMAL: LazyLock<Vec<f64>> = LazyLock::new(|| {
+            let share = |k: usize| (k as f64 + 0.5) / QUANTILES as f64;
+            (0..QUANTILES).map(|k| normal_quantile(share(k))).collect()
+        });
+        let mut table: Vec<f64> = NORMAL.iter().map(|z| libm::exp(sigma * z)).collect();
         let mean = table.iter().sum::<f64>() / QUANTILES as f64;
         table.iter_mut().for_each(|value| *value /= mean);
         Self(table)
@@ -91,7 +96,7 @@ impl LogNormal {
     }
 }
 
-/// Quantile of the standard normal, by bisection of its distribution function: used for a table only.
+/// Quantile of the standard normal, by bisection of its distribution function: for the table, once a process.
 fn normal_quantile(p: f64) -> f64 {
     let (mut low, mut high) = (-8.0, 8.0);
     for _ in 0..60 {

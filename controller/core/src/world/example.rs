@@ -10,13 +10,14 @@ use crate::generate::{Recipe, RecipeError, generate};
 const SERVICES: (usize, usize) = (4, 10);
 
 impl Spec {
-    /// A web shop with six services, one edge 60 ms away and `load`: what the ramp runs on. CPU times are such that one
-    /// replica serves about 250 requests a second.
+    /// A web shop with six services, one edge 60 ms and 400 Mbit/s away, and `load`: what the ramp runs on. CPU times are such that one
+    /// replica serves about 250 requests a second; the front page's 100 kB fill the link at 500.
     pub fn shop(seed: u64, load: Load) -> Self {
-        let service = |name: &str, own_ms: f64, groups: &[&[(usize, f64)]]| ServiceSpec {
+        let service = |name: &str, own_ms: f64, answer_kb: f64, groups: &[&[(usize, f64)]]| ServiceSpec {
             name: name.into(),
             own_us: own_ms * 1e3,
             cpu_us: 2_400.0,
+            answer_bytes: answer_kb * 1e3,
             replicas: 2,
             groups: groups
                 .iter()
@@ -30,17 +31,18 @@ impl Spec {
             seed,
             cloud: "cloud".into(),
             services: vec![
-                service("front", 6.0, &[&[(1, 1.0), (2, 0.8)], &[(3, 0.5)]]),
-                service("catalog", 8.0, &[&[(4, 0.4)]]),
-                service("cart", 5.0, &[&[(5, 0.5)]]),
-                service("ads", 4.0, &[]),
-                service("images", 7.0, &[]),
-                service("store", 6.0, &[]),
+                service("front", 6.0, 100.0, &[&[(1, 1.0), (2, 0.8)], &[(3, 0.5)]]),
+                service("catalog", 8.0, 30.0, &[&[(4, 0.4)]]),
+                service("cart", 5.0, 5.0, &[&[(5, 0.5)]]),
+                service("ads", 4.0, 20.0, &[]),
+                service("images", 7.0, 40.0, &[]),
+                service("store", 6.0, 5.0, &[]),
             ],
             edges: vec![EdgeSpec {
                 name: "edge-1".into(),
                 rtt_us: 60e3,
                 jitter: 0.1,
+                bandwidth: Some(400e6),
                 load,
                 workers: 2,
             }],
@@ -79,6 +81,7 @@ impl Spec {
                 name: format!("s{}", services.len()).as_str().into(),
                 own_us: draw.between(2e3, 10e3),
                 cpu_us: draw.between(300.0, 1_200.0),
+                answer_bytes: draw.between(1e3, 40e3),
                 replicas: 1 + draw.below(3),
                 groups,
             });
@@ -88,6 +91,7 @@ impl Spec {
             name: format!("edge-{edge}").as_str().into(),
             rtt_us: draw.between(20e3, 120e3),
             jitter: draw.between(0.05, 0.3),
+            bandwidth: draw.chance(0.5).then_some(1e9),
             load: Load::constant(draw.between(60.0, 250.0)),
             workers: 1 + draw.below(2),
         });

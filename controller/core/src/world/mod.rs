@@ -13,7 +13,7 @@
 //!                [`World::proxies`]  [`World::cluster`]  ◄── [`World::perform`]: instances, weights
 //! ```
 //!
-//! What it leaves out: retries beyond Istio's two, connection pools, bandwidth, clients that go away.
+//! What it leaves out: retries beyond Istio's two, connection pools, clients that go away.
 
 mod draw;
 mod example;
@@ -190,6 +190,7 @@ impl World {
             + self.spec.level_sd * libm::sqrt(1.0 - LEVEL_PHI * LEVEL_PHI) * self.draw.normal();
         self.level = self.level.max(0.5);
         self.serve();
+        self.links.iter_mut().for_each(Link::settle);
         self.live();
     }
 
@@ -203,7 +204,7 @@ impl World {
                 services: &self.spec.services,
                 instances: &mut self.instances,
                 proxies: &mut self.proxies,
-                links: &self.links,
+                links: &mut self.links,
                 shares: &self.shares,
                 level: self.level,
                 own: &self.own,
@@ -558,5 +559,8 @@ fn link(edge: &EdgeSpec) -> Link {
         rtt_us: edge.rtt_us,
         jitter: LogNormal::new(edge.jitter),
         is_cut: false,
+        bandwidth: edge.bandwidth,
+        bytes: 0.0,
+        busy: 0.0,
     }
 }

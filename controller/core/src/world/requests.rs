@@ -10,17 +10,22 @@
 
 use std::time::Duration;
 
+use super::TICK;
 use super::draw::{Draw, LogNormal};
 use super::instance::Instance;
 use super::proxy::{Ending, Key, Proxy};
 use super::spec::{CallSpec, ServiceSpec};
 
 /// Requests of an edge that are walked in a tick.
-pub(super) const WALKS: u32 = 24;
+pub(super) const WALKS: u32 = 16;
 /// Network and proxies of a call within an area, microseconds.
 const HOP_US: f64 = 400.0;
 /// When nothing answers, callers give up after this.
 const GIVE_UP_US: f64 = 3e6;
+/// A link is never taken to be fuller than this: what does not fit waits.
+const MOST_BUSY: f64 = 0.98;
+/// Weight of the newest tick in the use of a link.
+const SMOOTHING: f64 = 0.25;
 /// Other endpoints that a call tries where one does not answer: Istio's default retries.
 const RETRIES: usize = 2;
 
@@ -30,6 +35,31 @@ pub(super) struct Link {
     pub(super) rtt_us: f64,
     pub(super) jitter: LogNormal,
     pub(super) is_cut: bool,
+    pub(super) bandwidth: Option<f64>,
+    /// Bytes of this tick.
+    pub(super) bytes: f64,
+    /// Share of the bandwidth in use, over about a second.
+    pub(super) busy: f64,
+}
+
+// === impl Link ===
+
+impl Link {
+    /// Ends a tick.
+    pub(super) fn settle(&mut self) {
+        if let Some(bandwidth) = self.bandwidth {
+            let share = 8.0 * self.bytes / (bandwidth * TICK.as_secs_f64());
+            self.busy += SMOOTHING * (share - self.busy);
+        }
+        self.bytes = 0.0;
+    }
+
+    /// Time of an answer on the link, microseconds: its bits over what the others leave free, as in [`crate::model`].
+    fn transfer_us(&self, bytes: f64) -> f64 {
+        self.bandwidth.map_or(0.0, |bandwidth| {
+            8e6 * bytes / bandwidth / (1.0 - self.busy.min(MOST_BUSY))
+        })
+    }
 }
 
 /// What a walk sees and changes.
@@ -40,7 +70,7 @@ pub(super) struct Walk<'a> {
     pub(super) instances: &'a mut [Vec<Option<Instance>>],
     pub(super) proxies: &'a mut [Proxy],
     /// By edge.
-    pub(super) links: &'a [Link],
+    pub(super) links: &'a mut [Link],
     /// Percent that callers at an edge give to their own edge, by service and area; 0 in the cloud.
     pub(super) shares: &'a [Vec<u32>],
     /// What own times are multiplied by now.
@@ -72,7 +102,7 @@ impl Walk<'_> {
         let (duration_us, ending) = match reached {
             Some(proxy) => {
                 let (inside_us, ending) = self.serve(callee, area, proxy);
-                (inside_us + self.net_us(from, area), ending)
+                (inside_us + self.net_us(from, area, callee), ending)
             }
             None => (GIVE_UP_US, Ending::NoResponse),
         };
@@ -156,11 +186,14 @@ impl Walk<'_> {
         mean as u32 + u32::from(self.draw.chance(mean.fract()))
     }
 
-    fn net_us(&mut self, from: usize, to: usize) -> f64 {
+    fn net_us(&mut self, from: usize, to: usize, callee: usize) -> f64 {
         if from == to {
             return HOP_US;
         }
-        let link = &self.links[from.max(to) - 1];
-        HOP_US + link.rtt_us * (1.0 + link.jitter.draw(self.draw)) / 2.0
+        let bytes = self.services[callee].answer_bytes;
+        let link = &mut self.links[from.max(to) - 1];
+        link.bytes += bytes * f64::from(self.requests);
+        let trip_us = link.rtt_us * (1.0 + link.jitter.draw(self.draw)) / 2.0;
+        HOP_US + trip_us + link.transfer_us(bytes)
     }
 }

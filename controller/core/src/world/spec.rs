@@ -34,6 +34,8 @@ pub struct ServiceSpec {
     pub own_us: f64,
     /// CPU time of a request, microseconds; a replica has one core.
     pub cpu_us: f64,
+    /// Mean size of its answers.
+    pub answer_bytes: f64,
     /// Replicas in the cloud at the start.
     pub replicas: usize,
     /// Calls: groups one after the other, the calls of a group at once.
@@ -58,6 +60,8 @@ pub struct EdgeSpec {
     pub rtt_us: f64,
     /// σ of the logarithm of what the link adds to half of it, beyond the fixed half.
     pub jitter: f64,
+    /// Of the link, from the cloud to the edge, bits a second; none: never a limit.
+    pub bandwidth: Option<f64>,
     /// Requests a second of its users.
     pub load: Load,
     /// Workers of its gateway; each has a filter of its own.

@@ -1,11 +1,13 @@
 //! A link's delay, bandwidth and cut, changed live.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::protocol::Late;
 use crate::topology::Bandwidth;
 
 /// What a link does to bytes.
@@ -17,6 +19,10 @@ pub(crate) struct LinkSettings {
     pub(crate) bandwidth: Option<Bandwidth>,
     /// Nothing passes; what was under way waits, as retransmissions would.
     pub(crate) cut: bool,
+    /// Chunks that come late.
+    pub(crate) late: Option<Late>,
+    /// Added to what goes up.
+    pub(crate) delay_up: Duration,
 }
 
 /// From or to the edge.
@@ -34,6 +40,8 @@ pub(crate) struct Link {
     settings: watch::Sender<LinkSettings>,
     /// When each direction has sent what it took, by [`Direction`].
     free_at: [Mutex<Option<Instant>>; 2],
+    /// Chunks so far, of both directions.
+    chunks: AtomicU32,
 }
 
 /// A link in one direction.
@@ -50,6 +58,7 @@ impl Link {
         Self {
             settings: watch::Sender::new(settings),
             free_at: [Mutex::new(None), Mutex::new(None)],
+            chunks: AtomicU32::new(0),
         }
     }
 
@@ -68,11 +77,23 @@ impl Link {
     }
 
     /// When `bytes` that reach the link at `now` come out of it: they wait for the direction's earlier bytes, take
-    /// their time at its bandwidth, and travel half the round trip.
+    /// their time at its bandwidth, and travel half the round trip, longer where they are late.
     fn out_at(&self, direction: Direction, now: Instant, bytes: usize) -> Instant {
-        let LinkSettings { rtt, bandwidth, .. } = self.settings();
+        let LinkSettings {
+            rtt,
+            bandwidth,
+            late,
+            delay_up,
+            cut: _,
+        } = self.settings();
+        let up = if direction == Direction::Up {
+            delay_up
+        } else {
+            Duration::ZERO
+        };
+        let travel = rtt / 2 + up + late.map_or(Duration::ZERO, |late| self.lateness(late));
         let Some(bandwidth) = bandwidth else {
-            return now + rtt / 2;
+            return now + travel;
         };
         let [up, down] = &self.free_at;
         let free_at = match direction {
@@ -82,7 +103,17 @@ impl Link {
         let mut free_at = free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = free_at.map_or(now, |free_at| free_at.max(now)) + bandwidth.time_of(bytes);
         *free_at = Some(sent);
-        sent + rtt / 2
+        sent + travel
+    }
+
+    /// How late the next chunk is.
+    fn lateness(&self, late: Late) -> Duration {
+        let number = self.chunks.fetch_add(1, Ordering::Relaxed);
+        if number.is_multiple_of(late.every.max(1)) {
+            late.by
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Returns once the link is not cut.
@@ -128,7 +159,7 @@ mod tests {
         let settings = LinkSettings {
             rtt: Duration::from_millis(rtt_ms),
             bandwidth: bandwidth.map(|text| text.parse().unwrap()),
-            cut: false,
+            ..LinkSettings::default()
         };
         Hop {
             link: Arc::new(Link::new(settings)),
@@ -161,6 +192,32 @@ mod tests {
             Duration::from_millis(1),
             "an idle link saves nothing up"
         );
+    }
+
+    #[test]
+    fn one_chunk_in_so_many_is_late_and_reports_are_delayed_one_way() {
+        let now = Instant::now();
+        let up = hop(20, None);
+        up.link.set(LinkSettings {
+            late: Some(Late {
+                every: 3,
+                by: Duration::from_millis(200),
+            }),
+            ..up.link.settings()
+        });
+        let delays: Vec<u128> = (0..6)
+            .map(|_| (out_at(std::slice::from_ref(&up), now, 1) - now).as_millis())
+            .collect();
+        assert_eq!(delays, [210, 10, 10, 210, 10, 10]);
+        up.link.set(LinkSettings {
+            delay_up: Duration::from_secs(10),
+            ..LinkSettings::default()
+        });
+        assert_eq!(
+            out_at(std::slice::from_ref(&up), now, 1) - now,
+            Duration::from_secs(10)
+        );
+        assert_eq!(out_at(&[up.reversed()], now, 1), now, "answers are not delayed");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The task that owns a world's state: it takes requests and what happens to pods, one after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gma_core::cluster::RoutingPlan;
@@ -11,12 +12,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::instances::{PodEntry, Pods, Status};
-use super::pod::{self, Event, Kind, Order, Pod};
+use super::pod::{self, Event, Kind, Order, Pod, write_fault};
 use super::setup::Setup;
 use super::{Ask, WorldError};
 use crate::envoy::{EndpointFiles, Mesh, NodeSpec, assignment};
 use crate::process::Spawner;
-use crate::protocol::Request;
+use crate::protocol::{CellFault, Request};
 use crate::topology::Locality;
 use crate::wan::{Direction, Hop, Link, LinkSettings, Relay};
 
@@ -34,6 +35,12 @@ pub(super) struct Core {
     pub(super) pods: Pods,
     next_pod: u32,
     pub(super) routing: RoutingPlan,
+    /// Edges that were killed.
+    pub(super) dark: BTreeSet<AreaName>,
+    /// Of the cells of an instance, those that start later too. Bounded by services times areas.
+    pub(super) faults: BTreeMap<(ServiceName, AreaName), CellFault>,
+    /// What reports go over, from every area, before its WAN.
+    pub(super) reports: Arc<Link>,
     /// As in the state.
     pub(super) orders: u64,
     spawner: Spawner,
@@ -56,6 +63,7 @@ impl Core {
             .map(|(area, localities)| (area.clone(), localities.to_vec()))
             .collect();
         let links = links(&setup);
+        let reports = Arc::new(Link::new(LinkSettings::default()));
         let files = EndpointFiles::new(setup.folder.join("endpoints"));
         let mut relay_tasks = JoinSet::new();
         let mut controller_relays = Vec::new();
@@ -63,12 +71,19 @@ impl Core {
         let cloud = &topology.areas.cloud.name;
         for area in areas.keys() {
             let mut controller = topology.controller.address;
-            if area != cloud {
-                let relay = Relay::open(controller, path(&links, area, cloud), &mut relay_tasks).await;
-                let relay = relay.map_err(WorldError::Relay)?;
-                controller = relay.address();
-                controller_relays.push(relay);
-            }
+            let first = Hop {
+                link: Arc::clone(&reports),
+                direction: Direction::Up,
+            };
+            let wan = if area == cloud {
+                Vec::new()
+            } else {
+                path(&links, area, cloud)
+            };
+            let relay = Relay::open(controller, [vec![first], wan].concat(), &mut relay_tasks).await;
+            let relay = relay.map_err(WorldError::Relay)?;
+            controller = relay.address();
+            controller_relays.push(relay);
             let hosts = setup
                 .services
                 .keys()
@@ -94,6 +109,9 @@ impl Core {
             pods: Pods::default(),
             next_pod: 1,
             routing,
+            dark: BTreeSet::new(),
+            faults: BTreeMap::new(),
+            reports,
             orders: 0,
             spawner,
             events,
@@ -158,7 +176,7 @@ impl Core {
         }
         if setup.ingress.is_some() {
             for edge in &setup.topology.areas.edges {
-                self.start_pod(None, &edge.name, edge.localities.first());
+                self.start_pod(None, &edge.name, edge.localities.first(), None);
             }
         }
     }
@@ -183,11 +201,18 @@ impl Core {
             .collect();
         let localities = self.areas.get(area).cloned().unwrap_or_default();
         for locality in localities.iter().filter(|locality| !present.contains(locality)) {
-            self.start_pod(Some(service), area, Some(locality));
+            self.start_pod(Some(service), area, Some(locality), None);
         }
     }
 
-    fn start_pod(&mut self, service: Option<&ServiceName>, area: &AreaName, locality: Option<&Locality>) {
+    /// `users`: where a gateway listens, if it had an address before.
+    pub(super) fn start_pod(
+        &mut self,
+        service: Option<&ServiceName>,
+        area: &AreaName,
+        locality: Option<&Locality>,
+        users: Option<SocketAddr>,
+    ) {
         let (Some(locality), Some(mesh)) = (locality, self.meshes.get(area)) else {
             return;
         };
@@ -213,16 +238,22 @@ impl Core {
                     .unwrap_or_default(),
             },
         };
+        let folder = setup.folder.join("pods").join(&node.name);
+        let fault = service.and_then(|service| self.faults.get(&(service.clone(), area.clone())));
+        if let Some(Err(error)) = fault.map(|fault| write_fault(&folder, fault)) {
+            tracing::error!(%error, pod = %node.name, "starts without its fault");
+        }
         let node_id = node.id(if service.is_some() { "sidecar" } else { "router" });
         let pod = Pod {
             number,
             kind,
-            folder: setup.folder.join("pods").join(&node.name),
+            folder: folder.clone(),
             node,
             mesh: mesh.of(&self.callees(service)),
             envoy: setup.envoy.clone(),
             concurrency: setup.topology.concurrency,
             failure_notice: setup.topology.failure_notice,
+            users,
         };
         let (orders, ordered) = watch::channel(Order::Run);
         tracing::info!(pod = %pod.node.name, %area, "starting");
@@ -233,6 +264,8 @@ impl Core {
             area: area.clone(),
             locality: locality.clone(),
             node: node_id,
+            folder,
+            users,
             status: Status::Starting,
             retired: false,
             orders,
@@ -304,6 +337,7 @@ impl Core {
             (Event::Ready(running), Ok(relays)) => {
                 tracing::info!(%node, "ready");
                 pod.relays = relays;
+                pod.users = Some(running.serving).filter(|_| pod.service.is_none());
                 pod.status = Status::Ready(running);
             }
             (Event::Ready(_), Err(error)) => {
@@ -337,7 +371,7 @@ impl Core {
     async fn open_relays(
         &mut self,
         number: u32,
-        target: std::net::SocketAddr,
+        target: SocketAddr,
     ) -> std::io::Result<BTreeMap<AreaName, Relay>> {
         let mut relays = BTreeMap::new();
         // Users of a gateway are in its own area.
@@ -380,7 +414,7 @@ fn links(setup: &Setup) -> BTreeMap<AreaName, Arc<Link>> {
         spec.map(|link| LinkSettings {
             rtt: link.rtt,
             bandwidth: link.bandwidth,
-            cut: false,
+            ..LinkSettings::default()
         })
         .unwrap_or_default()
     };

@@ -1,6 +1,8 @@
 //! The pods of a world and what they amount to: instances, endpoints, proxies.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use gma_core::cluster::{Instance, Phase};
 use gma_core::ids::{AreaName, ServiceName};
@@ -23,6 +25,10 @@ pub(super) struct PodEntry {
     pub(super) locality: Locality,
     /// Envoy's node id.
     pub(super) node: String,
+    /// Its configuration and logs.
+    pub(super) folder: PathBuf,
+    /// Where users of a gateway connect, once it has served.
+    pub(super) users: Option<SocketAddr>,
     pub(super) status: Status,
     /// Taken out of the endpoints for good; it drains.
     pub(super) retired: bool,
@@ -190,6 +196,8 @@ mod tests {
             area: area.into(),
             locality: area.parse().unwrap(),
             node: format!("{service}-{area}"),
+            folder: PathBuf::new(),
+            users: None,
             status,
             retired: false,
             orders: watch::channel(Order::Run).0,
@@ -198,7 +206,7 @@ mod tests {
     }
 
     fn ready(port: u16) -> Status {
-        let address = |port| std::net::SocketAddr::from(([127, 1, 2, 3], port));
+        let address = |port| SocketAddr::from(([127, 1, 2, 3], port));
         Status::Ready(Running {
             admin: address(1),
             serving: address(port),

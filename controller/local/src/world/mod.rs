@@ -3,6 +3,7 @@
 mod core;
 mod drain;
 mod error;
+mod faults;
 mod instances;
 mod pod;
 mod requests;

@@ -13,6 +13,7 @@ use super::drain;
 use super::setup::free_ports;
 use crate::envoy::{CellPorts, Mesh, NodeSpec, admin, gateway, sidecar};
 use crate::process::{Process, ProcessError, Program, Spawner};
+use crate::protocol::{CellFault, Part};
 
 /// Longest time from a start to ready, 20 Envoys starting at once on 2 cores included.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -22,6 +23,9 @@ const PROBE_EVERY: Duration = Duration::from_millis(50);
 const START_ATTEMPTS: u32 = 3;
 /// Between SIGTERM and SIGKILL of a process that has nothing to do.
 const TERM_GRACE: Duration = Duration::from_secs(5);
+
+/// File in a pod's folder that tells its cell how to misbehave.
+pub(super) const FAULTS: &str = "faults.json";
 
 /// What a pod is.
 #[derive(Clone, Debug)]
@@ -54,6 +58,8 @@ pub(super) struct Pod {
     pub(super) folder: PathBuf,
     /// From the end of a process to the pod's failure.
     pub(super) failure_notice: Duration,
+    /// A gateway's address, where it had one before.
+    pub(super) users: Option<SocketAddr>,
 }
 
 /// What a pod is told; the last order counts.
@@ -61,8 +67,8 @@ pub(super) struct Pod {
 pub(super) enum Order {
     /// Run.
     Run,
-    /// SIGKILL both processes, and then notice it as if it had happened by itself.
-    Kill,
+    /// SIGKILL, and then notice it as if it had happened by itself.
+    Kill(Part),
     /// Wait until nothing is under way, then stop.
     Drain,
     /// Stop.
@@ -74,7 +80,7 @@ pub(super) enum Order {
 pub(super) enum Event {
     /// It serves.
     Ready(Running),
-    /// A process has ended: nothing answers at its address.
+    /// Its Envoy has ended: nothing answers at its address.
     Down,
     /// It is known to have failed.
     Failed(String),
@@ -133,21 +139,25 @@ pub(super) async fn run(
     };
     tell(Event::Ready(processes.running)).await;
     loop {
-        let reason = tokio::select! {
-            reason = processes.ended() => Some(reason),
+        let ended = tokio::select! {
+            ended = processes.ended() => Some(ended),
             () = ordered(&mut orders) => None,
         };
         let order = *orders.borrow_and_update();
-        match (reason, order) {
-            (Some(reason), _) => {
+        match (ended, order) {
+            (Some((part, reason)), _) => {
                 tracing::warn!(pod = %pod.node.name, %reason, "a process ended");
-                processes.kill();
-                tell(Event::Down).await;
+                if part == Part::Sidecar {
+                    tell(Event::Down).await;
+                }
+                // Until somebody looks, the other process is alone.
                 sleep(pod.failure_notice).await;
+                processes.kill(Part::Pod);
+                tell(Event::Down).await;
                 return tell(Event::Failed(reason)).await;
             }
-            (None, Order::Kill) => {
-                processes.kill();
+            (None, Order::Kill(part)) => {
+                processes.kill(part);
                 orders.mark_unchanged();
             }
             (None, Order::Drain) => {
@@ -190,6 +200,7 @@ async fn start_once(pod: &Pod, spawner: &Spawner) -> Result<Processes, StartErro
     };
     std::fs::create_dir_all(&pod.folder).map_err(in_folder)?;
     let [admin, serving, outbound, cell_port] = free_ports(pod.node.ip).map_err(in_folder)?;
+    let serving = pod.users.unwrap_or(serving);
     let (bootstrap, cell) = match &pod.kind {
         Kind::Cell {
             binary,
@@ -224,7 +235,7 @@ async fn start_once(pod: &Pod, spawner: &Spawner) -> Result<Processes, StartErro
     let cell_port = processes.cell.is_some().then_some(cell_port);
     let ready = timeout(START_LIMIT, ready(admin, cell_port));
     tokio::select! {
-        reason = processes.ended() => Err(StartError::Ended(reason)),
+        (_, reason) = processes.ended() => Err(StartError::Ended(reason)),
         ready = ready => match ready {
             Ok(()) => Ok(processes),
             Err(_) => Err(StartError::Late(pod.folder.clone())),
@@ -248,6 +259,16 @@ async fn ready(admin: SocketAddr, cell: Option<SocketAddr>) {
     tracing::debug!(%admin, elapsed = ?start.elapsed(), "ready");
 }
 
+/// Tells a pod's cell, which looks for it, how to misbehave.
+pub(super) fn write_fault(folder: &Path, fault: &CellFault) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let text = serde_json::to_string(fault).map_err(std::io::Error::other)?;
+    // In one step: the cell must not read half of it.
+    let partial = folder.join("faults.partial");
+    std::fs::write(&partial, text)?;
+    std::fs::rename(partial, folder.join(FAULTS))
+}
+
 fn cell_program(folder: &Path, binary: &Path, workmodel: &Path, service: &str, ports: CellPorts) -> Program {
     Program {
         name: format!("cell {service}"),
@@ -262,6 +283,8 @@ fn cell_program(folder: &Path, binary: &Path, workmodel: &Path, service: &str, p
             ports.cell.to_string().into(),
             "--egress".into(),
             ports.outbound.to_string().into(),
+            "--faults".into(),
+            folder.join(FAULTS).into(),
         ],
         log: folder.join("cell.log"),
     }
@@ -290,19 +313,23 @@ fn envoy_program(pod: &Pod, bootstrap: &Value) -> std::io::Result<Program> {
 
 impl Processes {
     /// Waits for the first that ends.
-    async fn ended(&mut self) -> String {
+    async fn ended(&mut self) -> (Part, String) {
         match &mut self.cell {
             Some(cell) => tokio::select! {
-                reason = cell.ended() => reason,
-                reason = self.envoy.ended() => reason,
+                // Where both have ended, nothing answers.
+                biased;
+                reason = self.envoy.ended() => (Part::Sidecar, reason),
+                reason = cell.ended() => (Part::Cell, reason),
             },
-            None => self.envoy.ended().await,
+            None => (Part::Sidecar, self.envoy.ended().await),
         }
     }
 
-    fn kill(&self) {
-        self.envoy.kill();
-        if let Some(cell) = &self.cell {
+    fn kill(&self, part: Part) {
+        if part != Part::Cell {
+            self.envoy.kill();
+        }
+        if let Some(cell) = self.cell.as_ref().filter(|_| part != Part::Sidecar) {
             cell.kill();
         }
     }

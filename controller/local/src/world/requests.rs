@@ -1,6 +1,7 @@
 //! What clients ask of a world.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gma_core::cluster::{Cluster, RoutingPlan};
@@ -10,8 +11,9 @@ use super::core::Core;
 use super::pod::Order;
 use super::routing;
 use crate::envoy::SERVICE_PORT;
-use crate::protocol::{Answer, Gateway, LinkState, Request, State};
+use crate::protocol::{Answer, Gateway, Late, LinkState, Request, State};
 use crate::topology::Bandwidth;
+use crate::wan::Link;
 use gma_core::cluster::{Proxy, ProxyRole};
 
 /// Longest added round trip; past it Envoy's own connect timeout of 10 s decides.
@@ -19,7 +21,7 @@ const MAX_RTT: Duration = Duration::from_secs(10);
 
 /// Why a request was not done.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// It is wrong, and will be.
     Wrong(String),
     /// It may work later.
@@ -54,14 +56,19 @@ impl Core {
             Request::Shutdown => Ok(()),
             Request::Ensure { service, area } => self.ensure(&service, &area),
             Request::Remove { service, area } => self.remove(&service, &area),
-            Request::Kill { service, area } => self.kill(&service, &area),
+            Request::Kill { service, area, part } => self.kill(&service, &area, part),
+            Request::KillArea { area } => self.kill_area(area),
+            Request::StartArea { area } => self.start_area(&area),
+            Request::SetFault { service, area, fault } => self.set_fault(service, area, fault),
+            Request::SetReports { delay } => self.set_reports(delay),
             Request::Route(plan) => self.route(plan),
             Request::SetLink {
                 edge,
                 rtt,
                 bandwidth,
                 cut,
-            } => self.set_link(&edge, rtt, bandwidth, cut),
+                late,
+            } => self.set_link(&edge, rtt, bandwidth, cut, late),
         };
         self.orders += u64::from(is_order && taken.is_ok());
         match taken {
@@ -73,6 +80,11 @@ impl Core {
 
     fn ensure(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
         self.known(service, area)?;
+        if self.dark.contains(area) {
+            return Err(Failure::Unable(format!(
+                "nothing runs in `{area}`, which was killed; start it first"
+            )));
+        }
         for number in self.pods.of(service, area) {
             if self
                 .pods
@@ -115,21 +127,10 @@ impl Core {
         Ok(())
     }
 
-    fn kill(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
-        self.known(service, area)?;
-        let pods = self.pods.of(service, area);
-        let running: Vec<_> = pods
-            .iter()
-            .filter_map(|number| self.pods.0.get(number))
-            .filter(|pod| pod.running().is_some())
-            .collect();
-        if running.is_empty() {
-            return Err(format!("{service} does not run in `{area}`; ensure it first").into());
-        }
-        for pod in running {
-            pod.orders.send_replace(Order::Kill);
-        }
-        Ok(())
+    pub(super) fn edge(&self, area: &AreaName) -> Result<&Arc<Link>, String> {
+        let edges: BTreeSet<AreaName> = self.links.keys().cloned().collect();
+        let link = self.links.get(area);
+        link.ok_or_else(|| format!("`{area}` is no edge; the edges are {}", routing::list(&edges)))
     }
 
     fn route(&mut self, plan: RoutingPlan) -> Result<(), Failure> {
@@ -152,12 +153,18 @@ impl Core {
         rtt: Option<Duration>,
         bandwidth: Option<Option<Bandwidth>>,
         cut: Option<bool>,
+        late: Option<Option<Late>>,
     ) -> Result<(), Failure> {
-        let edges: BTreeSet<AreaName> = self.links.keys().cloned().collect();
-        let link = self
-            .links
-            .get(edge)
-            .ok_or_else(|| format!("`{edge}` is no edge; the edges are {}", routing::list(&edges)))?;
+        let link = self.edge(edge)?;
+        if let Some(late) = late.flatten()
+            && (late.every == 0 || late.by > MAX_RTT)
+        {
+            let Late { every, by } = late;
+            return Err(format!(
+                "one chunk in {every} late by {by:?}; give one in 1 or more, and at most {MAX_RTT:?}"
+            )
+            .into());
+        }
         if let Some(rtt) = rtt.filter(|rtt| *rtt > MAX_RTT) {
             return Err(
                 format!("round trip time {rtt:?} is longer than {MAX_RTT:?}; cut the link instead").into(),
@@ -167,12 +174,13 @@ impl Core {
         settings.rtt = rtt.unwrap_or(settings.rtt);
         settings.bandwidth = bandwidth.unwrap_or(settings.bandwidth);
         settings.cut = cut.unwrap_or(settings.cut);
+        settings.late = late.unwrap_or(settings.late);
         tracing::info!(%edge, ?settings, "link");
         link.set(settings);
         Ok(())
     }
 
-    fn known(&self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
+    pub(super) fn known(&self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
         if !self.setup.services.contains_key(service) {
             let known: Vec<&str> = self.setup.services.keys().map(ServiceName::as_str).collect();
             return Err(format!(
@@ -223,6 +231,7 @@ impl Core {
                 rtt: settings.rtt,
                 bandwidth: settings.bandwidth,
                 cut: settings.cut,
+                late: settings.late,
             };
             (edge.clone(), state)
         });
@@ -230,6 +239,7 @@ impl Core {
             cluster: Cluster {
                 instances: self.pods.instances(),
                 routing: self.routing.clone(),
+                unavailable: self.unavailable(),
                 ..Cluster::default()
             },
             proxies: self.pods.proxies(SERVICE_PORT).chain(foreign).collect(),
@@ -246,6 +256,17 @@ impl Core {
             links: links.collect(),
             orders: self.orders,
         }
+    }
+
+    /// Edges that were killed, from when the first of their pods is known to have failed.
+    fn unavailable(&self) -> BTreeMap<AreaName, String> {
+        let has_failed = |area: &AreaName| {
+            let mut pods = self.pods.0.values().filter(|pod| pod.area == *area);
+            pods.any(|pod| pod.failure().is_some())
+        };
+        let dark = self.dark.iter().filter(|area| has_failed(area));
+        dark.map(|area| (area.clone(), "nothing runs there".to_owned()))
+            .collect()
     }
 
     fn gateways(&self) -> BTreeMap<AreaName, Gateway> {

@@ -10,6 +10,8 @@ const TOP = 16;
 const BOTTOM = 22;
 /** A time line is never shorter, seconds. */
 const SHORTEST = 60;
+/** The axis ends at so many times the upper bound at most. */
+const MOST_BANDS = 3;
 /** Points further apart than this are not joined, milliseconds: nothing was measured in between. */
 const GAP_MS = 7000;
 
@@ -44,9 +46,10 @@ export function drawTimeline(chart, { history, band, moves, now, name }) {
     : `Delay of ${name} over time: nothing measured yet.`);
   const length = Math.min(600, Math.max(SHORTEST, now - (history[0]?.atMs ?? now * 1000) / 1000));
   const highest = known.reduce((most, point) => Math.max(most, point.highUs ?? 0, point.valueUs), band.high * 1.25);
-  const top = highest * 1.05;
+  // A spike must not press the band flat: what is far above is cut off, and said.
+  const top = Math.min(highest * 1.05, band.high * MOST_BANDS);
   const x = (secs) => LEFT + (width - LEFT - RIGHT) * (1 - (now - secs) / length);
-  const y = (us) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - us / top);
+  const y = (us) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - Math.min(us, top) / top);
   const shapes = [
     { tag: "rect", key: "band", class: "band", x: LEFT, y: y(band.high), width: width - LEFT - RIGHT, height: y(band.low) - y(band.high) },
   ];
@@ -54,7 +57,7 @@ export function drawTimeline(chart, { history, band, moves, now, name }) {
   for (let us = 0; us <= top; us += tick) {
     shapes.push(line(`y${us}`, "grid", LEFT, y(us), width - RIGHT, y(us)), label(`yt${us}`, LEFT - 6, y(us) + 4, `${us / 1000} ms`, "end"));
   }
-  const ago = stepFor(length / 60, Math.min(5, width / 90)) * 60;
+  const ago = [10, 15, 30, 60, 120, 300].find((step) => step >= length / Math.min(6, width / 70)) ?? 300;
   for (let secs = 0; secs <= length; secs += ago) {
     shapes.push(label(`x${secs}`, x(now - secs), HEIGHT - 6, secs === 0 ? "now" : `−${span(secs)}`, secs === 0 ? "end" : "middle"));
   }
@@ -68,6 +71,7 @@ export function drawTimeline(chart, { history, band, moves, now, name }) {
   for (const run of runsOf(history, (point) => point.valueUs !== null)) {
     shapes.push({ tag: "path", key: `v${run[0].atMs}`, class: "value", d: `M${run.map((point) => `${at(point)} ${y(point.valueUs).toFixed(1)}`).join("L")}` });
   }
+  if (highest > top) shapes.push(label("cut", width - RIGHT, TOP + 12, `cut off: up to ${ms(highest)}`, "end", "cut"));
   for (const move of moves.filter((move) => now - move.at < length)) {
     const where = x(move.at);
     shapes.push(line(`m${move.at}`, "move", where, TOP, where, HEIGHT - BOTTOM));

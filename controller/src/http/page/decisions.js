@@ -1,7 +1,7 @@
 // The last decisions: why, what was expected, what came of it.
 
 import { cells, el, facts, keyed, say } from "./dom.js";
-import { money, ms, plural, seconds, span, statistic } from "./format.js";
+import { between, money, ms, percent, plural, seconds, span, statistic } from "./format.js";
 import { STEPS, decisionsOf } from "./edges.js";
 
 /** Decisions shown, of all edges together. */
@@ -14,7 +14,9 @@ export function showDecisions(context) {
     .sort((a, b) => b.decision.id - a.decision.id)
     .slice(0, MOST);
   document.getElementById("decisions-note").hidden = all.length > 0;
-  keyed(document.getElementById("decisions"), all, (item) => item.decision.id, card, (node, item) => fill(node, item, context));
+  const newest = all[0]?.decision.id;
+  keyed(document.getElementById("decisions"), all, (item) => item.decision.id, (item) => card(item.decision.id === newest),
+    (node, item) => fill(node, item, context));
 }
 
 /** A decision under way has no sentence of its own yet: the edge's tells of it. */
@@ -23,8 +25,8 @@ function sentenceOf(account, decision) {
   return told?.sentence ?? account.sentence;
 }
 
-function card() {
-  return el("details", { class: "decision" },
+function card(open) {
+  return el("details", { class: "decision", open: open ? "" : null },
     el("summary", {}, el("strong"), el("span", { class: "what" }), el("span", { class: "when" })),
     el("dl"),
     el("h4", {}, "Steps"),
@@ -48,24 +50,52 @@ function fill(node, { edge, decision, sentence }, { names, clock }) {
   });
 }
 
+const WHY = {
+  instanceFailed: "an instance at the edge failed",
+  unfinished: "a move was found unfinished",
+};
+
+function why(trigger, names) {
+  const share = () => `its share goes from ${trigger.from} % to ${trigger.to} %`;
+  if (trigger.kind === "overload") {
+    return `${names.in(trigger.service)} was overloaded: ${ms(trigger.ownNowUs)} inside, ${ms(trigger.ownBeforeUs)} before; ${share()}`;
+  }
+  if (trigger.kind === "overloadOver") return `${names.in(trigger.service)} was no longer overloaded: ${share()}`;
+  return WHY[trigger.kind] ?? null;
+}
+
 function inputs(decision, names) {
   const { trigger, planned, after } = decision;
   const reading = trigger.reading;
   return [
-    ["Why", reading ? null : trigger.kind === "instanceFailed" ? "an instance at the edge failed" : "a move was found unfinished"],
-    ["Measured before", reading ? `${statistic(trigger.statistic)} ${ms(reading.valueUs)} (${ms(reading.lowUs)} – ${ms(reading.highUs)})` : null],
+    ["Why", why(trigger, names)],
+    ["Measured before", reading ? `${statistic(trigger.statistic)} ${ms(reading.valueUs)} (${between(reading.lowUs, reading.highUs)})` : null],
     ["Window", reading ? `${plural(reading.requests, "request")} in ${span(seconds(reading.window))}` : null],
-    ["Band then", reading ? `${ms(trigger.unoffloadBelowUs)} – ${ms(trigger.offloadAboveUs)}` : null],
+    ["Band then", reading ? between(trigger.unoffloadBelowUs, trigger.offloadAboveUs) : null],
     ["Asked for", reading ? ms(trigger.targetUs) : null],
     ["To the edge", decision.add.length ? names.list(decision.add) : null],
     ["Away from the edge", decision.remove.length ? names.list(decision.remove) : null],
     ["Chosen because", planned ? names.in(planned.reasons) : null],
     ["Cost an hour", planned ? `${money(planned.costBefore)} → ${money(planned.costAfter)}` : null],
+    ["Considered", planned?.search ? considered(planned.search) : null],
+    ["Runner-up", planned?.search?.runnerUp ? runnerUp(planned.search.runnerUp, names) : null],
     ["Predicted", planned ? ms(planned.predictedUs) : null],
-    ["Measured after", after ? `${ms(after.reading.valueUs)} (${ms(after.reading.lowUs)} – ${ms(after.reading.highUs)})` : null],
+    ["Measured after", after ? `${ms(after.reading.valueUs)} (${between(after.reading.lowUs, after.reading.highUs)})` : null],
     ["Prediction error", after ? ms(after.predictionErrorUs) : null],
     ["Result", outcome(decision.outcome)],
   ];
+}
+
+function considered({ evaluations, optimal, gap, exhausted, together }) {
+  const proven = optimal ? "proven to be the cheapest" : `at most ${percent(gap)} could be saved`;
+  const edges = together.length > 1 ? `, for ${together.join(", ")} together` : "";
+  return `${plural(evaluations, "placement")}${edges}; ${proven}${exhausted ? "; the search was cut short" : ""}`;
+}
+
+const LOST = { slower: "it misses the target by more, or has no room", dearer: "it costs more", movesMore: "it moves more" };
+
+function runnerUp({ add, remove, predictedUs, cost, lost }, names) {
+  return `add ${names.list(add)}, remove ${names.list(remove)}: ${ms(predictedUs)}, ${money(cost)} an hour; ${LOST[lost] ?? lost}`;
 }
 
 const OUTCOMES = {
@@ -74,7 +104,7 @@ const OUTCOMES = {
   kept: "kept",
   unverified: "kept; it could not be judged in time",
   rolledBack: "taken back",
-  abandoned: "abandoned",
+  abandoned: "left where it was",
 };
 
 function outcome({ kind }) {

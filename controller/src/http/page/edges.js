@@ -1,7 +1,7 @@
 // A card for each edge: what it does and why, its delay against the band.
 
 import { el, facts, keyed, say, set, svg } from "./dom.js";
-import { micros, ms, percent, plural, present, rate, seconds, span, statistic } from "./format.js";
+import { between, micros, ms, percent, plural, present, rate, seconds, span, statistic } from "./format.js";
 import { drawHistogram, drawTimeline, histogramRows, timelineRows } from "./charts.js";
 
 const PHASES = {
@@ -68,14 +68,15 @@ function card(edge) {
     el("p", { class: "complaint" }),
     el("dl"),
     el("ol", { class: "steps", "aria-label": "Steps of the plan" }),
-    el("figure", { class: "timeline" },
-      el("figcaption"),
-      svg("svg", { class: "chart", role: "img" }),
-      table("Delay over time", ["Ago", "Delay", "from", "to", "Requests/s"])),
-    el("figure", { class: "histogram" },
-      el("figcaption"),
-      svg("svg", { class: "chart", role: "img" }),
-      table("Histogram", ["from", "to", "Requests", "Share"])));
+    el("div", { class: "charts" },
+      el("figure", { class: "timeline" },
+        el("figcaption"),
+        svg("svg", { class: "chart", role: "img" }),
+        table("Delay over time", ["Ago", "Delay", "from", "to", "Requests/s"])),
+      el("figure", { class: "histogram" },
+        el("figcaption"),
+        svg("svg", { class: "chart", role: "img" }),
+        table("Histogram", ["from", "to", "Requests", "Share"]))));
 }
 
 function fill(node, { name, account }, context) {
@@ -138,8 +139,8 @@ function numbers(account, measured, objective, band) {
   const age = present(measured?.reportAge);
   return [
     [`Delay (${statistic(objective.statistic)})`, value === undefined ? "not measured" : ms(value)],
-    ["Interval", reading ? `${ms(reading.lowUs)} – ${ms(reading.highUs)}` : null],
-    ["Band", `${ms(band.low)} – ${ms(band.high)}`],
+    ["Interval", reading ? between(reading.lowUs, reading.highUs) : null],
+    ["Band", between(band.low, band.high)],
     ["Requests", measured ? `${rate(measured.rateRps)}/s` : null],
     ["Failing", ended ? percent(failed / ended) : null],
     ["Round trip to the cloud", rtt ? ms(micros(rtt)) : null],
@@ -150,7 +151,7 @@ function numbers(account, measured, objective, band) {
 
 function steps(list, plan, { clock }) {
   list.hidden = !plan;
-  const rows = plan ? STEPS.filter(([key]) => key !== "alarm" || plan.times.alarm) : [];
+  const rows = plan ? STEPS.filter(([key]) => plan.times[key] || !(key === "alarm" || (key === "instancesReady" && plan.add.length === 0))) : [];
   keyed(list, rows, ([key]) => key, () => el("li"), (node, [key, text]) => {
     const time = plan.times[key];
     set(node, { "data-done": time ? "yes" : "no" });

@@ -12,6 +12,11 @@ export function ms(us) {
   return `${value.toFixed(value >= 1000 ? 0 : 1)} ms`;
 }
 
+/** `60.0 – 120.0 ms` of microseconds. */
+export function between(low, high) {
+  return `${ms(low).replace(" ms", "")} – ${ms(high)}`;
+}
+
 /** Microseconds of a `{secs, nanos}`. */
 export function micros(duration) {
   return seconds(duration) * 1e6;
@@ -77,7 +82,9 @@ export class Names {
   /** A sentence with short names in it. */
   in(text) {
     if (!text.includes(CLUSTER)) return text;
-    return this.longest.reduce((sentence, [host, name]) => sentence.replaceAll(host, name), text);
+    const short = this.longest.reduce((sentence, [host, name]) => sentence.replaceAll(host, name), text);
+    // A service that is gone is in no list; its namespace stays.
+    return short.replaceAll(CLUSTER, "");
   }
 }
 

@@ -29,7 +29,7 @@ export function showGraph(context) {
     () => svg("g", {}, svg("rect", { x: 0, rx: 6 }), svg("text", { class: "area-name", x: BOX.side })),
     (node, strip) => {
       set(node.firstChild, { class: strip.edge ? "area edge" : "area", y: strip.y, width, height: strip.height });
-      set(say(node.lastChild, strip.edge ? strip.name : `${strip.name} (cloud)`), { y: strip.y + 20 });
+      set(say(node.lastChild, strip.edge || strip.name === "cloud" ? strip.name : `${strip.name} (cloud)`), { y: strip.y + 20 });
     });
   keyed(lines, drawing.links, (link) => link.id,
     () => svg("path", {}, svg("title")),
@@ -40,7 +40,7 @@ export function showGraph(context) {
       say(node.firstChild, `${title(link.from, names)} → ${title(link.to, names)}: ${number(link)}`);
     });
   keyed(boxes, drawing.nodes, (node) => node.id, box, (node, item) => fillBox(node, item, names));
-  const labelled = drawing.links.length <= MOST_LABELS ? place(drawing.links) : [];
+  const labelled = drawing.links.length <= MOST_LABELS ? place(drawing.links, drawing.nodes) : [];
   keyed(labels, labelled, ({ link }) => link.id,
     () => svg("text", { class: "label", "text-anchor": "middle" }),
     (node, { link, x, y }) => set(say(node, number(link)), { x, y }));
@@ -101,16 +101,23 @@ function along(link, t) {
   return [mix(0), mix(1)];
 }
 
-/** Places for numbers: each on its line, at the first of some points where it covers no other. */
-function place(links) {
-  const taken = [];
-  return links.map((link) => {
-    const points = [0.6, 0.45, 0.72, 0.34, 0.82, 0.26].map((t) => along(link, t));
-    const free = points.find(([x, y]) => taken.every(([u, v]) => Math.abs(u - x) > 74 || Math.abs(v - y) > 14));
-    const [x, y] = free ?? points[0];
-    taken.push([x, y]);
-    return { link, x: x.toFixed(1), y: (y + 4).toFixed(1) };
-  });
+/**
+ * Places for numbers: each on its line, at the first of some points where it covers no other and no box. Busy lines choose
+ * first; a line without a free point has its number in its tooltip and in the table only.
+ */
+function place(links, boxes) {
+  const taken = boxes.map((box) => ({ x: box.x + BOX.width / 2, y: box.y + BOX.height / 2, width: BOX.width, height: BOX.height }));
+  const placed = [];
+  for (const link of [...links].sort((a, b) => b.rate - a.rate)) {
+    const width = 7 * number(link).length;
+    const isFree = ([x, y]) => taken.every((other) => Math.abs(other.x - x) > (other.width + width) / 2 || Math.abs(other.y - y) > (other.height + 13) / 2);
+    const point = [0.5, 0.58, 0.42, 0.66, 0.34, 0.74, 0.26, 0.82].map((t) => along(link, t)).find(isFree);
+    if (!point) continue;
+    const [x, y] = point;
+    taken.push({ x, y, width, height: 13 });
+    placed.push({ link, x: x.toFixed(1), y: (y + 4).toFixed(1) });
+  }
+  return placed;
 }
 
 function box() {

@@ -8,7 +8,7 @@ export const MOST_SERVICES = 24;
 
 const REST = "\u0000rest";
 
-export const BOX = { width: 104, height: 38, column: 186, row: 56, head: 30, side: 14 };
+export const BOX = { width: 104, height: 38, column: 224, row: 56, head: 30, side: 14 };
 
 /** Caller as [service or null for users, area]. */
 export function callerOf(call) {
@@ -111,7 +111,7 @@ export function layOut(round) {
     if (!areas.includes(node.area)) areas.push(node.area);
     node.column = node.rest ? deepest + 1 : (depth.get(node.service) ?? deepest + 1);
   }
-  // A service has the same row in its column everywhere: its rank among those of its depth.
+  // A service has the same rank among those of its depth everywhere, so lines between areas cross little.
   const columns = Math.max(1, ...nodes.map((node) => node.column + 1));
   const rank = new Map();
   for (let column = 0; column < columns; column += 1) {
@@ -122,13 +122,15 @@ export function layOut(round) {
   let top = 0;
   const strips = areas.map((name) => {
     const inside = nodes.filter((node) => node.area === name);
-    // Rows that nobody uses in this area are left out.
-    const used = [...new Set(inside.map((node) => rank.get(node.service)))].sort((a, b) => a - b);
-    for (const node of inside) {
+    inside.sort((a, b) => a.column - b.column || rank.get(a.service) - rank.get(b.service));
+    let most = 1;
+    inside.forEach((node, index) => {
+      node.row = index > 0 && inside[index - 1].column === node.column ? inside[index - 1].row + 1 : 0;
       node.x = BOX.side + node.column * BOX.column;
-      node.y = top + BOX.head + used.indexOf(rank.get(node.service)) * BOX.row;
-    }
-    const height = BOX.head + Math.max(1, used.length) * BOX.row;
+      node.y = top + BOX.head + node.row * BOX.row;
+      most = Math.max(most, node.row + 1);
+    });
+    const height = BOX.head + most * BOX.row;
     const strip = { name, edge: name !== round.config.cloud, y: top, height, empty: inside.length === 0 };
     top += height + 10;
     return strip;

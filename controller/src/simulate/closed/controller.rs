@@ -1,18 +1,18 @@
 //! The controller of a simulated world: telemetry, planner and decision machine as `gma run` has them, without a clock.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use gma_core::cluster::Cluster;
 use gma_core::decide::{self, Config, Effect, Event, State};
 use gma_core::ids::Timestamp;
-use gma_core::measured::Learned;
 use gma_core::snapshot::Snapshot;
 use gma_core::world::World;
 use gma_telemetry::{Directory, Proxy, ProxyRole, Telemetry};
 
 use super::filters::CONTAINER_PORT;
 use crate::control::WINDOW;
+use crate::memory::Memory;
 use crate::planner::MeasuredPlanner;
 use crate::usage::CpuUsage;
 
@@ -40,16 +40,31 @@ pub(super) struct Seen {
 // === impl Controller ===
 
 impl Controller {
-    /// Starts with a state that was saved, or with none; its clock goes on from there. Telemetry starts empty.
-    pub(super) fn start(config: &Config, state: State, now: Duration) -> Self {
+    /// Starts with what an earlier one wrote down, if it did; its clock goes on from there. Telemetry starts empty.
+    pub(super) fn start(config: &Config, memory: Memory, now: Duration) -> Self {
+        let clock = memory.clock(UNIX_EPOCH + now);
+        let Memory {
+            mut state, learned, ..
+        } = memory;
+        state.interrupt();
         Self {
             telemetry: Telemetry::new(gma_telemetry::Config::default()),
-            began: (now, state.at),
+            began: (now, clock),
             state,
-            planner: MeasuredPlanner::new(config, Learned::default()),
+            planner: MeasuredPlanner::new(config, learned),
             usage: CpuUsage::default(),
             listed: Vec::new(),
         }
+    }
+
+    /// What the next one can go on with.
+    ///
+    /// # Errors
+    /// It does not serialise, or does not read back.
+    pub(super) fn memory(&self, now: Duration) -> Result<Memory, String> {
+        let bytes = Memory::encode(&self.state, self.planner.learned(), UNIX_EPOCH + now)
+            .map_err(|error| error.to_string())?;
+        Memory::decode(&bytes).map_err(|error| error.to_string())
     }
 
     pub(super) fn now(&self, world: Duration) -> Timestamp {

@@ -166,7 +166,17 @@ impl Filters {
                     .get(service)
                     .map_or(String::new(), |spec| spec.name.as_str().to_owned())
             };
-            filter.freeze(now, &proxy.node, &worker.tally, &host, &areas, &mut self.draw);
+            let own = proxy.service;
+            let answer_bytes = |key: &Key| {
+                let service = match key {
+                    Key::Inbound { .. } => own,
+                    Key::Outbound { callee, .. } => Some(*callee),
+                };
+                let spec = service.and_then(|at| services.get(at));
+                spec.map_or(0, |spec| spec.answer_bytes as u64)
+            };
+            let (node, tally) = (&proxy.node, &worker.tally);
+            filter.freeze(now, node, tally, &host, &areas, &answer_bytes, &mut self.draw);
             let place = world.proxies_mut().get_mut(filter.proxy);
             if let Some(worker) = place.and_then(|proxy| proxy.workers.get_mut(filter.worker)) {
                 worker.tally.clear();
@@ -310,6 +320,7 @@ impl Filter {
         tally: &[(Key, Tally)],
         host: &dyn Fn(usize) -> String,
         area: &dyn Fn(usize) -> String,
+        answer_bytes: &dyn Fn(&Key) -> u64,
         draw: &mut Draw,
     ) {
         for (key, tally) in tally {
@@ -330,7 +341,7 @@ impl Filter {
                 key: Some(key(of)),
                 count: tally.count,
                 sum_us: tally.sum_us,
-                response_bytes: tally.count * 2_000,
+                response_bytes: tally.count * answer_bytes(of),
                 histogram,
                 ..v1::Series::default()
             }

@@ -23,7 +23,8 @@ use gma_core::decide::{Config, Effect, Outcome, State, Trigger};
 use gma_core::world::{Draw, Users, World};
 use serde::Serialize;
 
-use controller::{Controller, Seen};
+use crate::memory::Memory;
+use controller::Controller;
 use filters::Filters;
 use rules::Rules;
 
@@ -39,7 +40,7 @@ const TICKS_A_ROUND: u32 = 2;
 /// sent again, a round trip, and a heartbeat.
 const FLUSH: Duration = Duration::from_secs(45);
 /// Inputs that are constant for this long find the machine at rest.
-pub const AT_REST_AFTER: Duration = Duration::from_secs(360);
+pub const AT_REST_AFTER: Duration = Duration::from_secs(300);
 
 /// What a run was like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -71,11 +72,10 @@ pub struct Simulation {
     config: Config,
     controller: Option<Controller>,
     /// When a controller that is away starts again, and with what.
-    back: Option<(Duration, State)>,
+    back: Option<(Duration, Memory)>,
     effects: (f64, f64),
     draw: Draw,
     rules: Rules,
-    restarts: u32,
     story: Story,
     users: Users,
     summary: Summary,
@@ -104,13 +104,12 @@ impl Simulation {
         Self {
             world: World::new(scenario.spec.clone()),
             filters: Filters::new(scenario.seed),
-            controller: Some(Controller::start(&config, State::default(), Duration::ZERO)),
+            controller: Some(Controller::start(&config, Memory::default(), Duration::ZERO)),
             config,
             back: None,
             effects: (0.0, 0.0),
             draw: Draw::new(scenario.seed, 4),
             rules: Rules::default(),
-            restarts: 0,
             story: Story::new(scenario),
             users: Users::default(),
             summary: Summary {
@@ -129,9 +128,9 @@ impl Simulation {
         self.world.tick();
         self.ticks += 1;
         let now = self.world.now();
-        if let Some((_, state)) = self.back.take_if(|(at, _)| *at <= now) {
+        if let Some((_, memory)) = self.back.take_if(|(at, _)| *at <= now) {
             self.story.tell(now, "the controller starts");
-            self.controller = Some(Controller::start(&self.config, state, now));
+            self.controller = Some(Controller::start(&self.config, memory, now));
         }
         self.filters.tick(&mut self.world);
         let controller = &mut self.controller;
@@ -182,7 +181,6 @@ impl Simulation {
                 self.world.perform(effect);
             }
         }
-        let Seen { .. } = seen;
         Ok(effects)
     }
 
@@ -202,7 +200,10 @@ impl Simulation {
     }
 
     /// Lets something happen.
-    pub fn happen(&mut self, fault: &Fault) {
+    ///
+    /// # Errors
+    /// The controller's memory does not read back.
+    pub fn happen(&mut self, fault: &Fault) -> Result<(), String> {
         let now = self.world.now();
         self.story.tell(now, &format!("{fault:?}"));
         match fault {
@@ -211,19 +212,20 @@ impl Simulation {
             Fault::Blind(picked) => self.blind(*picked, false),
             Fault::Deaf(picked) => self.blind(*picked, true),
             Fault::Restart { away, is_saved } => {
-                let saved = self.controller.take().map(|controller| controller.state);
-                let state = match (saved, self.back.take()) {
-                    (Some(state), _) | (None, Some((_, state))) if *is_saved => state,
-                    _ => State::default(),
+                let saved = match (self.controller.take(), self.back.take()) {
+                    (Some(controller), _) => controller.memory(now)?,
+                    (None, Some((_, memory))) => memory,
+                    (None, None) => Memory::default(),
                 };
                 if !is_saved {
                     self.rules.forget();
                 }
-                self.restarts += 1;
-                self.back = Some((now + *away, state));
+                let memory = if *is_saved { saved } else { Memory::default() };
+                self.back = Some((now + *away, memory));
             }
             Fault::Effects { failed, lost } => self.effects = (*failed, *lost),
         }
+        Ok(())
     }
 
     fn blind(&mut self, picked: u64, all: bool) {
@@ -304,7 +306,7 @@ fn play(simulation: &mut Simulation, scenario: &Scenario) -> Result<Summary, Str
     let mut faults = scenario.faults.iter().peekable();
     while simulation.world.now() < scenario.end {
         while let Some((_, fault)) = faults.next_if(|(at, _)| *at <= simulation.world.now()) {
-            simulation.happen(fault);
+            simulation.happen(fault)?;
         }
         simulation.tick(&mut |_| {})?;
     }

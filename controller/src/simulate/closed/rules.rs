@@ -1,6 +1,6 @@
 //! What must hold after every step, whatever happens.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use gma_core::cluster::{Cluster, Phase as Life};
@@ -8,6 +8,7 @@ use gma_core::decide::{Config, Decision, Direction, Effect, Outcome, Trigger};
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
 use gma_core::routing::check_plan;
 use gma_core::snapshot::{EdgeSnapshot, Measured};
+use gma_core::world::World;
 
 use super::controller::Seen;
 
@@ -19,19 +20,44 @@ const STRANDED: Duration = Duration::from_secs(2);
 /// back-off of a failed one doubles from 2 minutes.
 pub const MOST_TURNS_AN_HOUR: usize = 6;
 
+/// A worker that is silent for longer than its heartbeat and what is allowed for it is known to be blind.
+const BLIND_AFTER: Duration = Duration::from_secs(75);
+
+/// A move that began.
+#[derive(Debug)]
+pub(super) struct Move {
+    at: Duration,
+    direction: Direction,
+    add: BTreeSet<ServiceName>,
+    remove: BTreeSet<ServiceName>,
+}
+
 /// What has to be remembered between steps.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     /// Band decisions that began, by edge: in the world's time.
-    pub(super) begun: BTreeMap<AreaName, Vec<(Duration, Direction)>>,
-    /// When an edge's last decision ended, and whether it went back.
-    ended: BTreeMap<AreaName, (Timestamp, bool)>,
+    pub(super) begun: BTreeMap<AreaName, Vec<Move>>,
+    /// When an edge's last decision ended.
+    ended: BTreeMap<AreaName, Timestamp>,
+    /// Edges with a blind worker at their gateway beside one that speaks, since when.
+    half_blind: BTreeMap<AreaName, Duration>,
     /// All band decisions of the last hour.
     hour: VecDeque<Duration>,
     /// Services with weight and no Ready instance, since when.
     stranded: BTreeMap<(ServiceName, AreaName), Duration>,
     /// The last time anything was written.
     pub(super) written: Duration,
+}
+
+// === impl Move ===
+
+impl Move {
+    /// Whether it goes the other way, or takes back a part of what an earlier one did.
+    fn undoes(&self, earlier: &Self) -> bool {
+        self.direction != earlier.direction
+            || !self.add.is_disjoint(&earlier.remove)
+            || !self.remove.is_disjoint(&earlier.add)
+    }
 }
 
 // === impl Rules ===
@@ -131,8 +157,7 @@ impl Rules {
             return Ok(());
         };
         if decision.outcome != Outcome::Running {
-            let back = matches!(decision.outcome, Outcome::RolledBack { .. });
-            self.ended.insert(edge.clone(), (seen.now, back));
+            self.ended.insert(edge.clone(), seen.now);
             return Ok(());
         }
         let data = seen.snapshot.edges.get(edge);
@@ -143,13 +168,25 @@ impl Rules {
         if !fresh {
             return Err(format!("a move at {edge} begins without fresh data: {data:?}"));
         }
-        if let Some((ended, went_back)) = self.ended.get(edge) {
-            let rest = if *went_back {
-                config.cool_down
-            } else {
-                config.cool_down
-            };
-            if seen.now.since(*ended) < rest {
+        let coverage = data.map_or(1.0, |data| data.coverage.share());
+        if coverage < 1.0 {
+            return Err(format!(
+                "a move at {edge} begins with {:.0} % of its gateway heard",
+                100.0 * coverage
+            ));
+        }
+        if let Some(since) = self
+            .half_blind
+            .get(edge)
+            .filter(|since| world - **since > BLIND_AFTER)
+        {
+            let seconds = (world - *since).as_secs();
+            return Err(format!(
+                "a move at {edge} begins, and a worker of its gateway is blind for {seconds} s"
+            ));
+        }
+        if let Some(ended) = self.ended.get(edge) {
+            if seen.now.since(*ended) < config.cool_down {
                 return Err(format!(
                     "a move at {edge} begins within the cool-down of the last one"
                 ));
@@ -166,10 +203,12 @@ impl Rules {
         if self.hour.len() > config.moves_per_hour {
             return Err(format!("{} moves within an hour", self.hour.len()));
         }
-        self.begun
-            .entry(edge.clone())
-            .or_default()
-            .push((world, direction));
+        self.begun.entry(edge.clone()).or_default().push(Move {
+            at: world,
+            direction,
+            add: decision.add.clone(),
+            remove: decision.remove.clone(),
+        });
         Ok(())
     }
 
@@ -205,14 +244,26 @@ impl Rules {
         Ok(())
     }
 
-    /// Changes of direction since a moment, at the edge that has most.
+    /// Notes gateways of which one worker is silent while another one speaks.
+    fn watch_gateways(&mut self, world: &World) {
+        for (edge, gateway) in world.spec().edges.iter().zip(world.proxies()) {
+            let blind = gateway.workers.iter().filter(|worker| worker.is_blind).count();
+            if (1..gateway.workers.len()).contains(&blind) {
+                self.half_blind.entry(edge.name.clone()).or_insert(world.now());
+            } else {
+                self.half_blind.remove(&edge.name);
+            }
+        }
+    }
+
+    /// Moves since a moment that turned against the one before, at the edge that has most.
     pub(super) fn turns(&self, since: Duration) -> usize {
-        let of_edge = |moves: &Vec<(Duration, Direction)>| {
-            let later: Vec<_> = moves.iter().filter(|(at, _)| *at >= since).collect();
-            later
+        let of_edge = |moves: &Vec<Move>| {
+            let later: Vec<&Move> = moves.iter().filter(|one| one.at >= since).collect();
+            let turns = later
                 .windows(2)
-                .filter(|pair| matches!(pair, [one, two] if one.1 != two.1))
-                .count()
+                .filter(|pair| matches!(pair, [one, two] if two.undoes(one)));
+            turns.count()
         };
         self.begun.values().map(of_edge).max().unwrap_or(0)
     }

@@ -9,11 +9,11 @@ use gma_core::world::{Change, Draw, Spec};
 use super::filters::Network;
 
 /// Faults begin between these,
-const FAULTS_S: (f64, f64) = (25.0, 220.0);
+const FAULTS_S: (f64, f64) = (25.0, 180.0);
 /// and all that can be mended is mended by now.
-pub(super) const CONSTANT_FROM: Duration = Duration::from_secs(240);
+pub(super) const CONSTANT_FROM: Duration = Duration::from_secs(200);
 /// Nothing changes from [`CONSTANT_FROM`] on; here the run ends.
-pub(super) const END: Duration = Duration::from_secs(720);
+pub(super) const END: Duration = Duration::from_secs(600);
 
 /// Something that happens from outside.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use gma_core::cluster::RoutingPlan;
 use gma_core::decide::{Effect, Phase, State};
-use gma_core::ids::AreaName;
+use gma_core::ids::{AreaName, ServiceName};
 
 use super::scenario::Scenario;
 
@@ -22,6 +23,7 @@ pub struct Story {
     lines: std::collections::VecDeque<String>,
     phases: BTreeMap<AreaName, String>,
     last: String,
+    shares: Shares,
 }
 
 /// A rule that was broken, and how it came to that.
@@ -73,6 +75,7 @@ impl Story {
             lines: std::collections::VecDeque::new(),
             phases: BTreeMap::new(),
             last: String::new(),
+            shares: Shares::new(),
         }
     }
 
@@ -100,7 +103,7 @@ impl Story {
                 self.phases.insert(edge.clone(), phase);
             }
         }
-        let told: Vec<String> = effects.iter().map(effect).collect();
+        let told: Vec<String> = effects.iter().map(|one| effect(one, &mut self.shares)).collect();
         let told = told.join("; ");
         if !told.is_empty() && told != self.last {
             self.tell(now, &told);
@@ -144,20 +147,35 @@ fn phase(phase: &Phase) -> String {
     }
 }
 
-fn effect(effect: &Effect) -> String {
+/// Percent for callers' own edge, by service and edge.
+type Shares = BTreeMap<(ServiceName, AreaName), u32>;
+
+fn shares(plan: &RoutingPlan) -> Shares {
+    let rows = plan
+        .0
+        .iter()
+        .flat_map(|(service, callers)| callers.iter().map(move |row| (service, row)));
+    rows.filter(|(_, (caller, _))| caller.as_str() != "cloud")
+        .map(|(service, (caller, weights))| {
+            let own = weights.get(caller).copied().unwrap_or(0);
+            ((service.clone(), caller.clone()), own)
+        })
+        .collect()
+}
+
+fn effect(effect: &Effect, known: &mut Shares) -> String {
     match effect {
         Effect::Ensure { service, area } => format!("ensure {service} at {area}"),
         Effect::Remove { service, area } => format!("remove {service} at {area}"),
         Effect::Route { plan } => {
-            let shares = plan.0.iter().flat_map(|(service, callers)| {
-                callers.iter().filter_map(move |(caller, weights)| {
-                    let own = weights
-                        .get(caller)
-                        .filter(|_| weights.len() > 1 || caller.as_str() != "cloud")?;
-                    Some(format!("{service}@{caller} {own} %"))
-                })
-            });
-            format!("route {}", shares.collect::<Vec<_>>().join(", "))
+            let shares = shares(plan);
+            let changed = shares
+                .iter()
+                .filter(|(key, share)| known.get(*key).unwrap_or(&0) != *share);
+            let told = changed.map(|((service, caller), share)| format!("{service}@{caller} {share} %"));
+            let told = format!("route {}", told.collect::<Vec<_>>().join(", "));
+            *known = shares;
+            told
         }
         Effect::Record { decision } => format!("decision {}: {}", decision.id, decision.sentence()),
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Failure, Scenario, Summary, run};
 
 /// Failures that are kept with their stories; all are counted.
-const KEPT_FAILURES: usize = 5;
+const KEPT_FAILURES: usize = 100;
 
 /// What many seeds were like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -18,6 +18,7 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     Config, ServeError, Targets,
     calls::{Caller, Context, Outgoing, Target, forwarded},
+    fault::Fault,
     metrics::{Metrics, Served},
     trace, work,
 };
@@ -36,6 +37,7 @@ pub(super) struct Cell {
     targets: Targets,
     caller: Caller,
     metrics: Metrics,
+    fault: Fault,
     zone: HeaderValue,
     seed: u64,
     requests: AtomicU64,
@@ -49,6 +51,8 @@ enum Refusal {
     BadRequest(String),
     #[error("Error in external services request")]
     Child,
+    #[error("told to fail")]
+    Fault,
     #[error("internal function: {0}")]
     Internal(#[from] std::io::Error),
 }
@@ -69,6 +73,7 @@ impl Cell {
             app,
             seed,
             listen: _,
+            faults: _,
         } = config;
         let Some(service) = model.get(&name).cloned() else {
             let known: Vec<&str> = model.services().map(|(name, _)| name).collect();
@@ -87,12 +92,18 @@ impl Cell {
             zone: HeaderValue::from_str(&zone).map_err(|_| ServeError::Zone(zone))?,
             seed: seed ^ fnv1a(&name),
             caller: Caller::new(),
+            fault: Fault::default(),
             requests: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
             name,
             service,
             targets,
         })
+    }
+
+    /// What is wrong with it.
+    pub(super) const fn fault(&self) -> &Fault {
+        &self.fault
     }
 
     /// Requests on the service's route that have no answer yet.
@@ -125,7 +136,12 @@ impl Cell {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "use GET or POST");
         }
         let headers = forwarded(request.headers());
-        let mut response = match self.perform(request, &headers).await {
+        let performed = if self.fault.fails(request.uri().query()) {
+            Err(Refusal::Fault)
+        } else {
+            self.perform(request, &headers).await
+        };
+        let mut response = match performed {
             Ok(served) => {
                 self.metrics.served(&method, served);
                 text(StatusCode::OK, filler(served.bytes))

@@ -10,11 +10,14 @@
 
 mod calls;
 mod cell;
+mod fault;
 mod metrics;
 mod trace;
 mod work;
 
-use std::{collections::BTreeMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -54,6 +57,8 @@ pub struct Config {
     pub app: String,
     /// Of all chance in this cell.
     pub seed: u64,
+    /// File that says how to misbehave; looked at while it runs.
+    pub faults: Option<PathBuf>,
 }
 
 /// Why a cell cannot start. Configuration; not worth a retry, but for an address that is being released.
@@ -97,6 +102,7 @@ pub struct Bound {
     listener: TcpListener,
     addr: SocketAddr,
     cell: Arc<Cell>,
+    faults: Option<PathBuf>,
 }
 
 // === impl Bound ===
@@ -108,11 +114,17 @@ impl Bound {
     /// The service is unknown, a host is wrong or the address is taken.
     pub async fn bind(config: Config) -> Result<Self, ServeError> {
         let listen = config.listen;
+        let faults = config.faults.clone();
         let cell = Arc::new(Cell::new(config)?);
         let failed = |source| ServeError::Listen { addr: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, addr, cell })
+        Ok(Self {
+            listener,
+            addr,
+            cell,
+            faults,
+        })
     }
 
     /// Where it listens.
@@ -124,10 +136,12 @@ impl Bound {
     ///
     /// It goes on accepting meanwhile: a proxy in front of it may still open connections for requests that are on
     /// their way. Answers how many requests were cut off at the end.
-    pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration) -> usize {
+    pub async fn run(mut self, stop: impl Future<Output = ()>, grace: Duration) -> usize {
         let cell = Arc::clone(&self.cell);
+        let faults = self.faults.take();
         tokio::select! {
             () = self.accept() => 0,
+            () = fault::follow(cell.fault(), faults) => 0,
             cut = async {
                 stop.await;
                 wait_until_idle(&cell, grace).await

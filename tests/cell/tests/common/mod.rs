@@ -44,6 +44,7 @@ pub(crate) fn config(model: &WorkModel, service: &str, egress: Option<SocketAddr
         zone: "cloud".to_owned(),
         app: service.to_owned(),
         seed: 1,
+        faults: None,
     }
 }
 

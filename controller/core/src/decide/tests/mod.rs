@@ -1,9 +1,13 @@
 //! The machine in a small simulated world under fake time, and its rules one by one.
 
+mod failures;
+mod holds;
 mod overload;
 mod random;
+mod restarts;
 mod rules;
 mod scenarios;
+mod together;
 mod users;
 mod verification;
 mod world;

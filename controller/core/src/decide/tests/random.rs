@@ -90,6 +90,29 @@ fn repair(world: &mut World) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A controller that is restarted after each evaluation decides as one that is not.
+    #[test]
+    fn what_is_saved_and_loaded_at_every_evaluation_decides_the_same(
+        faults in proptest::collection::vec((happening(), 1..45_u64), 1..20),
+        noise in 0.0..0.1_f64,
+    ) {
+        let [saving, not] = [true, false].map(|saving| {
+            let mut world = World::new(&[EDGE]);
+            (world.noise, world.saving) = (noise, saving);
+            for (happening, seconds) in &faults {
+                apply(&mut world, happening);
+                world.run(*seconds);
+            }
+            world
+        });
+        prop_assert_eq!(&saving.effects, &not.effects, "{}", saving.story.join("\n"));
+        prop_assert_eq!(&saving.state, &not.state);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
@@ -104,11 +127,12 @@ proptest! {
             apply(&mut world, happening);
             world.run(*seconds);
         }
-        // All is well again: this outlasts every back-off; then nothing may happen any more.
+        // All is well again: this outlasts every back-off, and four steps back up with the longest wait before each; then
+        // nothing may happen any more.
         repair(&mut world);
         world.edge().rtt_ms = 150.0;
         world.noise = 0.0;
-        world.run(1200);
+        world.run(2400);
         let (story, written) = (world.story.join("\n"), world.effects.len());
         let rests = matches!(
             world.phase(),

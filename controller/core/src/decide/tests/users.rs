@@ -1,6 +1,6 @@
 //! The users of an edge: their requests, delays and failures, and what a snapshot says of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::world::{CLOUD, area};
@@ -60,6 +60,8 @@ pub(super) struct EdgeWorld {
     /// What its own time is multiplied by: at the edge, and wherever it runs.
     pub(super) hog: f64,
     pub(super) slow_everywhere: f64,
+    /// Instances of these are never Ready.
+    pub(super) never_ready: BTreeSet<&'static str>,
     slots: VecDeque<Slot>,
     carry: BTreeMap<Key, f64>,
 }
@@ -77,6 +79,7 @@ impl Default for EdgeWorld {
             capacity: f64::INFINITY,
             hog: 1.0,
             slow_everywhere: 1.0,
+            never_ready: BTreeSet::new(),
             slots: VecDeque::new(),
             carry: BTreeMap::new(),
         }

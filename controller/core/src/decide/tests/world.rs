@@ -11,12 +11,12 @@ use std::time::Duration;
 use super::users::{EdgeWorld, SERVICES, SLOTS, TICK};
 use crate::cluster::{Cluster, Instance, Phase as Life, RoutingPlan, Unroutable};
 use crate::decide::{
-    Ask, Config, Decision, Direction, Effect, Event, Mode, NoPlan, Outcome, Phase, PlannedMove, Planner,
-    State, accounts, routes, step,
+    Ask, Config, Decision, Direction, EdgeState, Effect, Event, HoldReason, Mode, NoPlan, Outcome, Phase,
+    PlannedMove, Planner, State, accounts, routes, saved, step,
 };
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::routing::check_plan;
-use crate::snapshot::{Measured, Snapshot};
+use crate::snapshot::{Measured, ServiceCoverage, Snapshot};
 
 pub(super) const CLOUD: &str = "cloud";
 pub(super) const EDGE: &str = "edge-1";
@@ -33,6 +33,13 @@ pub(super) struct World {
     pub(super) desired: BTreeMap<(ServiceName, AreaName), u32>,
     pub(super) unavailable: BTreeMap<AreaName, String>,
     pub(super) unroutable: BTreeMap<ServiceName, Unroutable>,
+    pub(super) coverage: Vec<ServiceCoverage>,
+    /// The planner's answer, whoever asks.
+    pub(super) no_plan: Option<NoPlan>,
+    /// Services that the planner adds at an edge; elsewhere it looks for them.
+    pub(super) script: BTreeMap<AreaName, BTreeSet<ServiceName>>,
+    /// The state is saved and loaded at every evaluation.
+    pub(super) saving: bool,
     /// What the planner was asked, each time.
     pub(super) asked: RefCell<Vec<Vec<Ask>>>,
     /// The platform performs no effect.
@@ -74,6 +81,9 @@ impl Exhaustive<'_> {
             fixed,
         } = ask;
         let target_us = *target_us;
+        if let Some(why) = &self.0.no_plan {
+            return Err(why.clone());
+        }
         let world = &self.0.edges[edge];
         let now: BTreeSet<&str> = SERVICES
             .into_iter()
@@ -88,6 +98,18 @@ impl Exhaustive<'_> {
             });
         };
         let measured_us = value.mean_us;
+        if let Some(add) = self.0.script.get(edge) {
+            return Ok(PlannedMove {
+                add: add.clone(),
+                remove: BTreeSet::new(),
+                measured_us,
+                predicted_us: target_us,
+                cost_before: 0.0,
+                cost_after: 1.0,
+                reasons: String::new(),
+                search: None,
+            });
+        }
         let candidates = (0..16_u32).map(|bits| -> (BTreeSet<&str>, f64) {
             let placed = SERVICES
                 .into_iter()
@@ -148,6 +170,10 @@ impl World {
             desired: BTreeMap::new(),
             unavailable: BTreeMap::new(),
             unroutable: BTreeMap::new(),
+            coverage: Vec::new(),
+            no_plan: None,
+            script: BTreeMap::new(),
+            saving: false,
             asked: RefCell::default(),
             deaf: false,
             noise: 0.02,
@@ -225,8 +251,9 @@ impl World {
         if let Some(routing) = self.pending.take() {
             self.routing = routing;
         }
-        for ((_, at), (life, since)) in &mut self.instances {
-            let ready_after = self.edges.get(at).and_then(|edge| edge.ready_after);
+        for ((service, at), (life, since)) in &mut self.instances {
+            let never = |edge: &&EdgeWorld| !edge.never_ready.contains(service.as_str());
+            let ready_after = self.edges.get(at).filter(never).and_then(|edge| edge.ready_after);
             if *life == Life::Starting && ready_after.is_some_and(|after| self.now.since(*since) >= after) {
                 *life = Life::Ready;
             }
@@ -248,7 +275,7 @@ impl World {
             edges,
             calls,
             received,
-            coverage: Vec::new(),
+            coverage: self.coverage.clone(),
             network: Vec::new(),
         };
         for (name, edge) in &self.edges {
@@ -313,12 +340,40 @@ impl World {
 
     /// What is saved and loaded goes on as if nothing had been.
     fn reloaded(&self, state: State) -> State {
-        if !self.now.since_start().as_millis().is_multiple_of(7_500) {
+        if !self.saving {
             return state;
         }
-        let again: State = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
-        assert_eq!(again, state);
-        again
+        let saved = saved::from_json(&saved::to_json(&state, 0).unwrap()).unwrap();
+        assert_eq!(saved.state, state);
+        saved.state
+    }
+
+    /// The machine's state of the edge.
+    pub(super) fn machine(&self) -> &EdgeState {
+        &self.state.edges[&area(EDGE)]
+    }
+
+    /// Why the edge is held, if it is.
+    pub(super) fn held(&self) -> Option<&HoldReason> {
+        match self.phase() {
+            Phase::Held { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_acting(&self) -> bool {
+        matches!(self.phase(), Phase::Acting { .. })
+    }
+
+    /// The platform says that it does not do this.
+    pub(super) fn fail(&mut self, effect: &Effect, message: &str, permanent: bool) {
+        let event = Event::EffectFailed {
+            effect,
+            message,
+            permanent,
+        };
+        let state = std::mem::take(&mut self.state);
+        self.state = step(state, event, self.now, &self.config).0;
     }
 
     fn perform(&mut self, effect: &Effect) {
