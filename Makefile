@@ -9,7 +9,7 @@ export GMA_ENVOY := $(CURDIR)/.tools/envoy/envoy/_bin/envoy
 export GMA_FILTER := $(CURDIR)/target/gma-filter.wasm
 export GMA_BIN := $(CURDIR)/target/release
 
-.PHONY: help playground chaos test check bench-filter bench-solver build filter tools preflight
+.PHONY: help playground chaos soak test check bench-filter bench-solver build filter tools preflight
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,6 +51,10 @@ chaos: build ## faults on real Envoys under load, with a table (ARGS='--json FIL
 	cargo build --quiet -p gma-filter --target wasm32-wasip1 --profile wasm
 	cargo build --quiet --release -p gma-tests --bin chaos
 	@target/release/chaos $(ARGS)
+
+soak: preflight ## thousands of seeds of the simulated world, hours of noise, steps (ARGS='--only PART' ARGS='--json FILE')
+	cargo build --quiet --release -p gma-tests --bin soak
+	@target/release/soak $(ARGS)
 
 test: build ## all tests; those with processes run one at a time
 	cargo test --workspace --exclude gma-tests --no-fail-fast

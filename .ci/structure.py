@@ -43,7 +43,7 @@ for file in files:
     path = root / file
     if not path.exists():
         continue
-    if path.suffix == ".rs" and (lines := path.read_text().count("\n")) > MAX_LINES:
+    if path.suffix in {".rs", ".js", ".css", ".html"} and (lines := path.read_text().count("\n")) > MAX_LINES:
         errors.append(f"{file} has {lines} lines; at most {MAX_LINES}")
     if path.suffix == ".md":
         for named in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):

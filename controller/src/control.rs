@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use gma_core::cluster::Cluster;
 use gma_core::decide::{self, Config, Decision, Effect, Event, Outcome, State};
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
+use gma_core::measured::Learned;
 use gma_core::snapshot::Snapshot;
 use gma_telemetry::Directory;
 use serde_json::json;
@@ -23,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::keeper::{Keeper, Keeping};
-use crate::memory::Memory;
 use crate::metrics::{ChangeKind, ChangeLabel, ResultLabel, Worked};
 use crate::planner::MeasuredPlanner;
 use crate::platform::{EffectError, Observation, Platform};
@@ -59,11 +59,7 @@ pub struct ControlLoop<P> {
 
 impl<P: Platform> ControlLoop<P> {
     /// A loop that goes on with what an earlier one remembered.
-    pub fn new(shared: Arc<Shared>, platform: P, config: Config, memory: Memory) -> Self {
-        let Memory {
-            mut state, learned, ..
-        } = memory;
-        state.interrupt();
+    pub fn new(shared: Arc<Shared>, platform: P, config: Config, (state, learned): (State, Learned)) -> Self {
         Self {
             shared,
             platform,
@@ -146,7 +142,7 @@ impl<P: Platform> ControlLoop<P> {
     fn look(&mut self, cluster: &Cluster, directory: Directory, now: Timestamp) -> Snapshot {
         let mut telemetry = self.shared.telemetry();
         if self.directory.as_ref() != Some(&directory) {
-            telemetry.set_directory(&directory);
+            telemetry.set_directory(&directory, now);
             self.directory = Some(directory);
         }
         if let Some(window) = self.usage.record(cluster, now) {

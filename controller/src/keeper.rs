@@ -4,7 +4,7 @@
 //! would wear out a disk and fill an etcd. So what is compared with what was written last leaves them out: the memory is
 //! written when a phase, a plan, its progress or a decision changed, and once a minute in any case, for what is learned.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use gma_core::decide::State;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::memory::Memory;
+use crate::memory::{Memory, wall_unix_ms};
 use crate::platform::Platform;
 
 /// What is learned, and the time that counts, are lost for this long at most.
@@ -112,8 +112,7 @@ impl Keeper {
         if !is_due {
             return Ok(Keeping::Unchanged);
         }
-        let text =
-            Memory::encode(state, learned, SystemTime::now()).context("the state does not serialise")?;
+        let text = Memory::encode(state, learned, wall_unix_ms())?;
         timeout(TIMEOUT, platform.save(text))
             .await
             .context("the platform did not write it in time")??;

@@ -427,3 +427,6 @@ fn reasons(reach: Reach, predicted_us: f64, target_us: f64) -> String {
         Reach::NotFound => format!("the best that was found; {target} was not reached"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use gma_core::decide::State;
+use gma_core::measured::Learned;
 use gma_local::{Client, Topology, World};
 use gma_telemetry::Telemetry;
 use tokio::net::TcpListener;
@@ -18,7 +20,7 @@ use crate::args::{Args, Command, LogArgs, LogFormat, RunArgs};
 use crate::control::ControlLoop;
 use crate::convert;
 use crate::http;
-use crate::memory::Memory;
+use crate::memory::wall_unix_ms;
 use crate::plan;
 use crate::platform::file::StateFile;
 use crate::platform::local::LocalPlatform;
@@ -106,7 +108,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let memory = recall(platform.load().await?);
 
     let telemetry = Telemetry::new(gma_telemetry::Config::default());
-    let shared = Arc::new(Shared::new(telemetry, memory.clock(SystemTime::now())));
+    let shared = Arc::new(Shared::new(telemetry, memory.0.at));
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let server = http::serve(listener, Arc::clone(&shared), shutdown.clone());
@@ -142,22 +144,27 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
 }
 
 /// What to start from, and a line in the log that says so.
-fn recall(loaded: Loaded) -> Memory {
+fn recall(loaded: Loaded) -> (State, Learned) {
     match loaded {
-        Loaded::Nothing => Memory::default(),
+        Loaded::Nothing => Default::default(),
         Loaded::Memory(memory) => {
-            let plans = memory.state.edges.values().filter_map(|edge| edge.phase.plan());
+            let plans = memory
+                .machine
+                .state
+                .edges
+                .values()
+                .filter_map(|edge| edge.phase.plan());
             for plan in plans {
                 info!(edge = %plan.edge, id = plan.id, "goes on: {}", plan.sentence());
             }
-            *memory
+            memory.resume(wall_unix_ms())
         }
         Loaded::SetAside { why, place } => {
             warn!(
                 place = %place.display(),
                 "the state that was found cannot be used and was set aside: {why}; starting from what runs"
             );
-            Memory::default()
+            Default::default()
         }
     }
 }

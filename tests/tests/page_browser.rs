@@ -32,7 +32,10 @@ impl Served {
     async fn at(address: std::net::SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared::new(Telemetry::new(gma_telemetry::Config::default())));
+        let shared = Arc::new(Shared::new(
+            Telemetry::new(gma_telemetry::Config::default()),
+            Timestamp::default(),
+        ));
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(gma::http::serve(listener, Arc::clone(&shared), shutdown.clone()));
         Self {

@@ -9,6 +9,7 @@ pub mod decide;
 pub mod example;
 pub mod generate;
 pub mod ids;
+pub mod interval;
 pub mod measured;
 pub mod model;
 pub mod routing;

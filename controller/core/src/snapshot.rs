@@ -46,8 +46,6 @@ pub struct DelayStats {
     pub p95_us: u64,
     /// 99th percentile, microseconds.
     pub p99_us: u64,
-    /// Standard error of the mean over slots of 0.5 s, microseconds; none with fewer than 2 slots.
-    pub mean_standard_error_us: Option<f64>,
 }
 
 /// Who calls: the user at an edge's gateway, or a service's instances in an area.
@@ -225,6 +223,8 @@ pub struct EdgeSnapshot {
     /// [`MAX_DELAY_SLOTS`]) to the newest that is whole; a slot without requests is empty.
     #[serde(skip)]
     pub slots: Vec<DelaySlot>,
+    /// End of the newest slot; before the first, the controller's start.
+    pub slots_end: Timestamp,
     /// Of the edge's gateways.
     pub coverage: Coverage,
 }

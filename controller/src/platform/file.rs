@@ -173,15 +173,13 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use gma_core::decide::State;
     use gma_core::measured::Learned;
 
     use super::*;
 
     fn text() -> Vec<u8> {
-        Memory::encode(&State::default(), &Learned::default(), SystemTime::UNIX_EPOCH).unwrap()
+        Memory::encode(&State::default(), &Learned::default(), 0).unwrap()
     }
 
     #[test]
@@ -192,7 +190,9 @@ mod tests {
         assert!(matches!(file.load().unwrap(), Loaded::Nothing));
         file.save(b"former").unwrap();
         file.save(&text()).unwrap();
-        assert!(matches!(file.load().unwrap(), Loaded::Memory(memory) if memory.state == State::default()));
+        assert!(
+            matches!(file.load().unwrap(), Loaded::Memory(memory) if memory.machine.state == State::default())
+        );
         let mut names: Vec<_> = fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -206,7 +206,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("controller.json");
         let file = StateFile::open(&path).unwrap();
-        for (number, text) in [(1, "{"), (2, r#"{"machine": {"version": 99}}"#)] {
+        for (number, text) in [(1, "{"), (2, r#"{"machine": {"version": 99}, "learned": {}}"#)] {
             fs::write(&path, text).unwrap();
             let loaded = file.load().unwrap();
             let Loaded::SetAside { place, why } = loaded else {

@@ -1,22 +1,26 @@
-//! `gma simulate`: sweeps over random applications, every strategy side by side.
+//! `gma simulate`: sweeps over random applications, every strategy side by side; and the load ramp, which runs the whole
+//! controller on a simulated world.
 
 pub mod closed;
 mod experiment;
 mod methods;
+pub mod noise;
 mod output;
 mod plot;
+mod ramp;
 mod recorded;
 mod statistics;
 mod trials;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
-use clap::{Args, ValueEnum as _};
+use anyhow::ensure;
+use clap::{Args, ValueEnum};
 
+use crate::args::OutputFormat;
+use crate::output::{print, shown};
 use experiment::{Applications, Setting};
 pub use experiment::{Experiment, Graph};
 pub use methods::Method;
@@ -32,9 +36,9 @@ const MAX_RUNS: usize = 100_000;
 /// Arguments of `gma simulate`.
 #[derive(Clone, Debug, Args)]
 pub struct SimulateArgs {
-    /// What the sweep changes.
+    /// What the sweep changes; or the load ramp under the decision machine.
     #[arg(long, value_enum)]
-    pub experiment: Experiment,
+    pub experiment: Choice,
 
     /// Applications for each point.
     #[arg(long, default_value_t = 10)]
@@ -71,6 +75,43 @@ pub struct SimulateArgs {
     /// Directory of the results.
     #[arg(long, value_name = "DIR", default_value = "simulation")]
     pub out: PathBuf,
+
+    /// Format of what is printed.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
+}
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    /// Services of the application: 10 to 200.
+    Size,
+    /// Target delay: 60 to 180 ms.
+    Delay,
+    /// Round trip between edge and cloud: 40 to 200 ms.
+    Rtt,
+    /// Bandwidth from cloud to edge: 0.2 to 1.8 Gbit/s.
+    Bandwidth,
+    /// Expanding depth of SBMP and COPAMP: 1 to 5, and 1000.
+    Depth,
+    /// Load of 40, 500 and 40 requests a second in ramps, under the decision machine.
+    Ramp,
+}
+
+// === impl Choice ===
+
+impl Choice {
+    /// The sweep; none for what is none.
+    const fn sweep(self) -> Option<Experiment> {
+        Some(match self {
+            Self::Size => Experiment::Size,
+            Self::Delay => Experiment::Delay,
+            Self::Rtt => Experiment::Rtt,
+            Self::Bandwidth => Experiment::Bandwidth,
+            Self::Depth => Experiment::Depth,
+            Self::Ramp => return None,
+        })
+    }
 }
 
 /// Runs the sweep, writes the files and prints the table.
@@ -78,8 +119,16 @@ pub struct SimulateArgs {
 /// # Errors
 /// A flag makes no sense, or a file can't be read or written: which, and what to do.
 pub fn main(args: &SimulateArgs) -> anyhow::Result<()> {
+    let Some(experiment) = args.experiment.sweep() else {
+        ensure!(
+            args.points.is_empty() && args.strategies.is_empty() && args.instances.is_none(),
+            "--experiment ramp runs the controller's own planner on one application: leave --points, --strategies and \
+             --instances out"
+        );
+        return ramp::main(args);
+    };
     let recorded = args.instances.as_deref().map(Recorded::read).transpose()?;
-    let plan = plan(args, recorded.as_ref())?;
+    let plan = plan(args, experiment, recorded.as_ref())?;
     output::prepare(&args.out)?;
     let runs = plan.run()?;
     let results = Results {
@@ -100,25 +149,17 @@ pub fn main(args: &SimulateArgs) -> anyhow::Result<()> {
         runs,
     };
     let files = results.write(&args.out)?;
-    let mut text = results.table()?;
+    let mut table = results.table()?;
     for file in files {
-        writeln!(text, "wrote {}", file.display())?;
+        writeln!(table, "wrote {}", file.display())?;
     }
-    print(&text)
+    print(&shown(&results.document(), args.output, |_| table)?)
 }
 
-/// A reader that has seen enough is no failure.
-fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("the table can't be printed"),
-    }
-}
-
-fn plan(args: &SimulateArgs, recorded: Option<&Recorded>) -> anyhow::Result<Plan> {
+fn plan(args: &SimulateArgs, experiment: Experiment, recorded: Option<&Recorded>) -> anyhow::Result<Plan> {
     ensure!(args.trials > 0, "--trials 0 gives no result: give at least 1");
     let mut values = if args.points.is_empty() {
-        args.experiment.points()
+        experiment.points()
     } else {
         args.points.clone()
     };
@@ -126,7 +167,7 @@ fn plan(args: &SimulateArgs, recorded: Option<&Recorded>) -> anyhow::Result<Plan
     values.dedup();
     let points: Vec<(f64, Setting)> = values
         .into_iter()
-        .map(|point| Ok((point, args.experiment.setting(point, args.services)?)))
+        .map(|point| Ok((point, experiment.setting(point, args.services)?)))
         .collect::<anyhow::Result<_>>()?;
     for (_, setting) in &points {
         ensure!(
@@ -136,7 +177,7 @@ fn plan(args: &SimulateArgs, recorded: Option<&Recorded>) -> anyhow::Result<Plan
         );
     }
     ensure!(
-        recorded.is_none() || args.experiment != Experiment::Size,
+        recorded.is_none() || experiment != Experiment::Size,
         "--experiment size draws its applications: leave --instances out"
     );
     let seed = args.seed;
@@ -157,7 +198,7 @@ fn plan(args: &SimulateArgs, recorded: Option<&Recorded>) -> anyhow::Result<Plan
     let mut methods = args.strategies.clone();
     if methods.is_empty() {
         methods = Method::value_variants().to_vec();
-        methods.retain(|method| args.experiment != Experiment::Depth || method.uses_depth());
+        methods.retain(|method| experiment != Experiment::Depth || method.uses_depth());
     }
     methods.sort_unstable();
     methods.dedup();
@@ -170,7 +211,7 @@ fn plan(args: &SimulateArgs, recorded: Option<&Recorded>) -> anyhow::Result<Plan
     );
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     Ok(Plan {
-        experiment: args.experiment,
+        experiment,
         points,
         trials,
         methods,

@@ -43,9 +43,9 @@ pub(super) struct Results {
     pub(super) comparisons: Vec<Comparison>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a> {
+pub(super) struct Document<'a> {
     schema: &'static str,
     parameters: &'a Parameters,
     points: &'a [Point],
@@ -83,13 +83,7 @@ impl Results {
     /// One can't be written, or a plot can't be drawn.
     pub(super) fn write(&self, directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let name = self.parameters.experiment.name();
-        let document = Document {
-            schema: "gma-simulation-1",
-            parameters: &self.parameters,
-            points: &self.points,
-            runs: &self.runs,
-            recorded: &self.comparisons,
-        };
+        let document = self.document();
         let mut files = vec![
             (format!("{name}.csv"), self.csv()?),
             (format!("{name}-times.csv"), self.times_csv()?),
@@ -112,6 +106,17 @@ impl Results {
                 Ok(path)
             })
             .collect()
+    }
+
+    /// Everything, for JSON and YAML.
+    pub(super) fn document(&self) -> Document<'_> {
+        Document {
+            schema: "gma-simulation-1",
+            parameters: &self.parameters,
+            points: &self.points,
+            runs: &self.runs,
+            recorded: &self.comparisons,
+        }
     }
 
     fn header(&self) -> anyhow::Result<String> {

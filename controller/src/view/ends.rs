@@ -13,9 +13,10 @@ pub(super) fn when(reason: &HoldReason, seen: &Seen<'_>) -> String {
         HoldReason::EdgeSilent { .. } => {
             "when a gateway of the edge reports again; until then nothing is written for the edge".to_owned()
         }
+        HoldReason::StaleTelemetry { .. } => "when the gateways' reports are fresh again".to_owned(),
         HoldReason::NoTraffic => "when users of the edge send requests".to_owned(),
-        HoldReason::TooFewRequests { needed, .. } => {
-            format!("when the window has {needed} requests")
+        HoldReason::TooFewRequests { seen_rps, needed_rps } => {
+            format!("when about {needed_rps:.1} requests a second come: {seen_rps:.1} were seen")
         }
         HoldReason::Errors { .. } => {
             let most = seen.config.most_errors * 100.0;

@@ -168,6 +168,14 @@ impl Index {
         })
     }
 
+    pub(crate) fn area_number(&self, name: &AreaName) -> Option<AreaIx> {
+        self.area_numbers.get(name.as_str()).copied()
+    }
+
+    pub(crate) fn service_number(&self, name: &ServiceName) -> Option<ServiceIx> {
+        self.service_numbers.get(name.as_str()).copied()
+    }
+
     pub(crate) fn area_name(&self, ix: AreaIx) -> Option<&AreaName> {
         self.areas.get(ix.0 as usize)
     }

@@ -19,13 +19,16 @@
 
 mod accounting;
 mod counters;
+mod coverage;
 mod directory;
 mod export;
 mod index;
+mod network;
 mod ring;
 mod slot;
 mod snapshot;
 mod telemetry;
+mod users;
 mod vms;
 
 pub use accounting::{Accounting, KeyAccount, NodeAccount};

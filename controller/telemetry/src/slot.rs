@@ -42,6 +42,16 @@ impl Data {
         }
     }
 
+    /// Sum of the durations by the middle of each bucket, µs, and of their squares, µs².
+    pub(crate) fn moments(&self) -> (f64, f64) {
+        let terms = self.buckets.iter().map(|(bucket, n)| {
+            let bucket = usize::from(*bucket);
+            let middle = (lowest_us(bucket) + highest_us(bucket)) as f64 / 2.0;
+            (middle * f64::from(*n), middle * middle * f64::from(*n))
+        });
+        terms.fold((0.0, 0.0), |sum, term| (sum.0 + term.0, sum.1 + term.1))
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
         self.long_count = self.long_count.saturating_add(other.long_count);

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use gma_core::ids::{AreaName, Timestamp};
 use gma_core::snapshot::{
-    CallStats, Coverage, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
+    CallStats, Coverage, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, ServiceCoverage,
+    Snapshot,
 };
 use gma_report::Outcome;
 use gma_report::histogram::{BUCKETS, highest_us, lowest_us};
 
+use crate::coverage::{Covered, Proxies};
 use crate::index::{AreaIx, CallerIx, Index, SeriesKey, Side};
+use crate::network::{self, Timed};
 use crate::ring::{self, GATEWAY_SLOT, Micros, Ring, Span};
 use crate::slot::Data;
+use crate::users::Users;
 
 /// Shortest window for a round trip, and the samples that it must hold.
 const RTT_LEAST_WINDOW: Duration = Duration::from_secs(4);
@@ -91,53 +95,83 @@ fn age(now: Micros, then: Micros) -> Duration {
     Duration::from_micros(u64::try_from(now.saturating_sub(then)).unwrap_or(0))
 }
 
-/// What users of one edge saw.
-#[derive(Debug, Default)]
-struct Users {
-    outcomes: OutcomeCounts,
-    timed: Data,
-    /// Timed requests and the sum of their durations by slot, ascending.
-    slots: BTreeMap<i64, (u64, u64)>,
+/// A gateway's counts are told this long after at most: two paces, and the way here.
+const TOLD_AFTER: Duration = Duration::from_millis(1_500);
+
+/// A gateway's VM that lags behind the others by more than this does not hold up their slots: 1.5 paces.
+const MOST_LAG: Duration = Duration::from_millis(750);
+
+/// From so many requests lately it is told how long a gateway may be silent: e^-10 is the chance that requests at
+/// that rate keep away for the time of ten.
+const SILENT_FOR_REQUESTS: f64 = 10.0;
+const LATELY: Duration = Duration::from_secs(30);
+
+/// All that a snapshot is made of.
+pub(crate) struct Sources<'a> {
+    pub(crate) index: &'a Index,
+    pub(crate) series: &'a HashMap<SeriesKey, Ring>,
+    pub(crate) users: &'a BTreeMap<AreaIx, Users>,
+    pub(crate) signals: &'a BTreeMap<AreaIx, EdgeSignals>,
+    pub(crate) proxies: &'a Proxies,
+    /// A VM that says nothing for so long is silent.
+    pub(crate) silence: Duration,
 }
 
-pub(crate) fn of(
-    index: &Index,
-    series: &HashMap<SeriesKey, Ring>,
-    signals: &BTreeMap<AreaIx, EdgeSignals>,
-    now: Timestamp,
-    window: Duration,
-) -> Snapshot {
-    let mut users: BTreeMap<AreaIx, Users> = index.edges().map(|edge| (edge, Users::default())).collect();
-    let mut sides: BTreeMap<Side, (OutcomeCounts, Data)> = BTreeMap::new();
-    for (key, ring) in series {
+#[derive(Debug, Default)]
+struct SideSums {
+    outcomes: OutcomeCounts,
+    timed: Data,
+    moments: (f64, f64),
+}
+
+pub(crate) fn of(sources: &Sources<'_>, now: Timestamp, window: Duration) -> Snapshot {
+    let index = sources.index;
+    let mut outcomes: BTreeMap<AreaIx, OutcomeCounts> = index
+        .edges()
+        .map(|edge| (edge, OutcomeCounts::default()))
+        .collect();
+    let mut sides: BTreeMap<Side, SideSums> = BTreeMap::new();
+    for (key, ring) in sources.series {
         let first = ring::first_of(ring::width(key.side), now, window);
-        for (slot, data) in ring.since(first) {
-            let (outcomes, timed) = sides.entry(key.side).or_default();
-            count(outcomes, key.outcome, data);
+        for (_, data) in ring.since(first) {
+            let sums = sides.entry(key.side).or_default();
+            count(&mut sums.outcomes, key.outcome, data);
             if key.outcome.is_timed() {
-                timed.count = timed.count.saturating_add(data.count);
-                timed.sum_us = timed.sum_us.saturating_add(data.sum_us);
-                timed.response_bytes = timed.response_bytes.saturating_add(data.response_bytes);
+                sums.timed.count = sums.timed.count.saturating_add(data.count);
+                sums.timed.sum_us = sums.timed.sum_us.saturating_add(data.sum_us);
+                sums.timed.response_bytes = sums.timed.response_bytes.saturating_add(data.response_bytes);
+                let (sum, squares) = data.moments();
+                sums.moments = (sums.moments.0 + sum, sums.moments.1 + squares);
             }
             if let Side::Call {
                 caller: CallerIx::User(edge),
                 ..
             } = key.side
-                && let Some(users) = users.get_mut(&edge)
+                && let Some(outcomes) = outcomes.get_mut(&edge)
             {
-                users.add(key.outcome, *slot, data);
+                count(outcomes, key.outcome, data);
             }
         }
     }
-    let edge = |(ix, users): (AreaIx, Users)| {
-        let none = EdgeSignals::default();
-        let signals = signals.get(&ix).unwrap_or(&none);
-        Some((
-            index.area_name(ix)?.clone(),
-            edge_snapshot(&users, signals, now, window),
-        ))
+    let covered = sources.proxies.covered(now, sources.silence);
+    let told = sources.proxies.told_until(ring::micros(MOST_LAG));
+    let edge = |(ix, outcomes): (AreaIx, OutcomeCounts)| {
+        let (no_signals, no_users) = (EdgeSignals::default(), Users::default());
+        let edge = Edge {
+            outcomes,
+            users: sources.users.get(&ix).unwrap_or(&no_users),
+            signals: sources.signals.get(&ix).unwrap_or(&no_signals),
+            told_until: told.get(&ix).copied(),
+            coverage: covered.gateways.get(&ix).copied().unwrap_or_default(),
+            silence: sources.silence,
+        };
+        Some((index.area_name(ix)?.clone(), edge.snapshot(now, window)))
     };
-    let edges: BTreeMap<AreaName, EdgeSnapshot> = users.into_iter().filter_map(edge).collect();
+    let edges: BTreeMap<AreaName, EdgeSnapshot> = outcomes.into_iter().filter_map(edge).collect();
+    let timed = sides
+        .iter()
+        .map(|(side, sums)| (*side, Timed::of(&sums.timed, sums.moments)));
+    let network = network::times(index, timed);
     let (calls, received) = tables(index, sides);
     Snapshot {
         at: now,
@@ -145,73 +179,120 @@ pub(crate) fn of(
         edges,
         calls,
         received,
-        coverage: Vec::new(),
-        network: Vec::new(),
+        coverage: sidecars(index, covered),
+        network,
     }
 }
 
-fn edge_snapshot(users: &Users, signals: &EdgeSignals, now: Timestamp, window: Duration) -> EdgeSnapshot {
-    let at = ring::at(now);
-    let newest_age = signals.newest_end.map(|end| age(at, end));
-    let is_fresh = newest_age.is_some_and(|age| age <= window);
-    let user_delay = match newest_age {
-        None => Measured::NotYet,
-        Some(age) if !is_fresh => Measured::Stale { age },
-        Some(_) => users
-            .delay()
-            .map_or(Measured::Idle, |value| Measured::Present { value }),
-    };
-    let outcomes = users.outcomes;
-    let requests = [
-        outcomes.ok,
-        outcomes.client_error,
-        outcomes.server_error,
-        outcomes.no_response,
-        outcomes.cancelled,
-    ]
-    .into_iter()
-    .fold(outcomes.long, u64::saturating_add);
-    // Only the time that was reported on: the last pace is still under way.
-    let start = at
-        .saturating_sub(ring::micros(window))
-        .max(signals.first_start.unwrap_or(at));
-    let heard = age(signals.newest_end.unwrap_or(at).min(at), start).max(GATEWAY_SLOT);
-    EdgeSnapshot {
-        user_delay,
-        outcomes,
-        rate_rps: requests as f64 / heard.as_secs_f64(),
-        rtt: signals.rtt(now, window),
-        report_age: newest_age.map_or(Measured::NotYet, |value| {
-            if is_fresh {
-                Measured::Present { value }
-            } else {
-                Measured::Stale { age: value }
-            }
-        }),
-        slots: Vec::new(),
-        coverage: Coverage::default(),
+fn sidecars(index: &Index, covered: Covered) -> Vec<ServiceCoverage> {
+    let rows = covered
+        .sidecars
+        .into_iter()
+        .filter_map(|((service, area), coverage)| {
+            Some(ServiceCoverage {
+                service: index.service_name(service)?.clone(),
+                area: index.area_name(area)?.clone(),
+                coverage,
+            })
+        });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_unstable_by(|a, b| (&a.service, &a.area).cmp(&(&b.service, &b.area)));
+    rows
+}
+
+/// What is known of one edge.
+struct Edge<'a> {
+    outcomes: OutcomeCounts,
+    users: &'a Users,
+    signals: &'a EdgeSignals,
+    told_until: Option<Micros>,
+    coverage: Coverage,
+    silence: Duration,
+}
+
+// === impl Edge ===
+
+impl Edge<'_> {
+    fn snapshot(&self, now: Timestamp, window: Duration) -> EdgeSnapshot {
+        let at = ring::at(now);
+        let signals = self.signals;
+        let newest_age = signals.newest_end.map(|end| age(at, end));
+        let is_fresh = newest_age.is_some_and(|age| age <= self.patience(window));
+        let user_delay = match newest_age {
+            None => Measured::NotYet,
+            Some(age) if !is_fresh => Measured::Stale { age },
+            Some(_) => delay(&self.users.since(ring::first_of(GATEWAY_SLOT, now, window)))
+                .map_or(Measured::Idle, |value| Measured::Present { value }),
+        };
+        // Only the time that was reported on: the last pace is still under way.
+        let start = at
+            .saturating_sub(ring::micros(window))
+            .max(signals.first_start.unwrap_or(at));
+        let end = self
+            .whole_until(at, is_fresh)
+            .max(signals.newest_end.unwrap_or(at));
+        let heard = age(end.min(at), start).max(GATEWAY_SLOT);
+        let (slots, slots_end) = signals.first_start.map_or_else(Default::default, |start| {
+            self.users.slots(start, self.whole_until(at, is_fresh))
+        });
+        EdgeSnapshot {
+            user_delay,
+            outcomes: self.outcomes,
+            rate_rps: self.outcomes.total() as f64 / heard.as_secs_f64(),
+            rtt: signals.rtt(now, window),
+            report_age: newest_age.map_or(Measured::NotYet, |value| {
+                if is_fresh {
+                    Measured::Present { value }
+                } else {
+                    Measured::Stale { age: value }
+                }
+            }),
+            slots,
+            slots_end,
+            coverage: self.coverage,
+        }
+    }
+
+    /// How long the gateways may be silent without being taken for dead. A VM without requests only sends heartbeats;
+    /// so where requests are rare, silence is what is to be expected.
+    fn patience(&self, window: Duration) -> Duration {
+        let Some(end) = self.signals.newest_end else {
+            return window;
+        };
+        let width = ring::micros(GATEWAY_SLOT);
+        let first = end.saturating_sub(ring::micros(LATELY)).div_euclid(width);
+        let lately = self.users.count_since(first) as f64 / LATELY.as_secs_f64();
+        let gap = SILENT_FOR_REQUESTS / lately;
+        let gap = Duration::try_from_secs_f64(gap).unwrap_or(self.silence);
+        gap.min(self.silence).max(window)
+    }
+
+    /// Until when all requests were told.
+    fn whole_until(&self, at: Micros, is_fresh: bool) -> Micros {
+        // A window lies where its middle does. The next one is at least a tick (0.25 s) long, so its middle comes
+        // later than this.
+        let told = self.told_until.map(|end| end + ring::micros(GATEWAY_SLOT) / 4);
+        // Who is expected to be silent, and is, has had no request.
+        let quiet = at.saturating_sub(ring::micros(TOLD_AFTER));
+        let until = if is_fresh {
+            told.unwrap_or(quiet).max(quiet)
+        } else {
+            told.or(self.signals.newest_end).unwrap_or(0)
+        };
+        until.min(at)
     }
 }
 
 /// The call graph, ordered by names.
-fn tables(
-    index: &Index,
-    sides: BTreeMap<Side, (OutcomeCounts, Data)>,
-) -> (Vec<CallStats>, Vec<ReceivedStats>) {
+fn tables(index: &Index, sides: BTreeMap<Side, SideSums>) -> (Vec<CallStats>, Vec<ReceivedStats>) {
     let (mut calls, mut received) = (Vec::new(), Vec::new());
-    for (
-        side,
-        (
-            outcomes,
-            Data {
-                count: timed,
-                sum_us,
-                response_bytes,
-                ..
-            },
-        ),
-    ) in sides
-    {
+    for (side, SideSums { outcomes, timed, .. }) in sides {
+        let Data {
+            count: timed,
+            sum_us,
+            response_bytes,
+            ..
+        } = timed;
         match side {
             Side::Call { caller, callee, area } => {
                 let (Some(caller), Some(callee)) = (index.caller(caller), index.service_name(callee)) else {
@@ -264,56 +345,24 @@ fn count(outcomes: &mut OutcomeCounts, outcome: Outcome, data: &Data) {
     outcomes.long = outcomes.long.saturating_add(data.long_count);
 }
 
-// === impl Users ===
-
-impl Users {
-    fn add(&mut self, outcome: Outcome, slot: i64, data: &Data) {
-        count(&mut self.outcomes, outcome, data);
-        if outcome.is_timed() && data.count > 0 {
-            self.timed.merge(data);
-            let (requests, sum_us) = self.slots.entry(slot).or_default();
-            *requests = requests.saturating_add(data.count);
-            *sum_us = sum_us.saturating_add(data.sum_us);
+fn delay(timed: &Data) -> Option<DelayStats> {
+    if timed.count == 0 {
+        return None;
+    }
+    let mut dense = vec![0u64; BUCKETS];
+    for (bucket, count) in &timed.buckets {
+        if let Some(sum) = dense.get_mut(usize::from(*bucket)) {
+            *sum += u64::from(*count);
         }
     }
-
-    fn delay(&self) -> Option<DelayStats> {
-        if self.timed.count == 0 {
-            return None;
-        }
-        let mut dense = vec![0u64; BUCKETS];
-        for (bucket, count) in &self.timed.buckets {
-            if let Some(sum) = dense.get_mut(usize::from(*bucket)) {
-                *sum += u64::from(*count);
-            }
-        }
-        let mean_us = self.timed.sum_us as f64 / self.timed.count as f64;
-        Some(DelayStats {
-            count: self.timed.count,
-            mean_us,
-            p50_us: quantile_us(&dense, 50),
-            p90_us: quantile_us(&dense, 90),
-            p95_us: quantile_us(&dense, 95),
-            p99_us: quantile_us(&dense, 99),
-            mean_standard_error_us: self.mean_standard_error_us(mean_us),
-        })
-    }
-
-    /// Standard error of a ratio estimate (Cochran, Sampling Techniques, 6.4): the mean is the sum of
-    /// durations over the sum of requests, both summed over k slots, so with n_i requests and mean m_i
-    /// in slot i: sqrt(k / (k - 1) · Σ n_i² (m_i - m)²) / Σ n_i. Slots are taken as independent.
-    fn mean_standard_error_us(&self, mean_us: f64) -> Option<f64> {
-        let slots = self.slots.len() as f64;
-        if self.slots.len() < 2 {
-            return None;
-        }
-        let squares: f64 = self
-            .slots
-            .values()
-            .map(|(n, sum_us)| (*sum_us as f64 - *n as f64 * mean_us).powi(2))
-            .sum();
-        Some((slots / (slots - 1.0) * squares).sqrt() / self.timed.count as f64)
-    }
+    Some(DelayStats {
+        count: timed.count,
+        mean_us: timed.sum_us as f64 / timed.count as f64,
+        p50_us: quantile_us(&dense, 50),
+        p90_us: quantile_us(&dense, 90),
+        p95_us: quantile_us(&dense, 95),
+        p99_us: quantile_us(&dense, 99),
+    })
 }
 
 /// Middle of the bucket that holds the smallest value with at least `percent` of the requests at or

@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::accounting::{self, Accounting};
 use crate::counters::Counters;
+use crate::coverage::Proxies;
 use crate::directory::Directory;
 use crate::export::{Export, Exported};
-use crate::index::{AreaIx, Index, Place, SeriesKey, Side};
+use crate::index::{AreaIx, CallerIx, Index, Place, SeriesKey, Side};
 use crate::ring::{self, Ring, Span};
 use crate::slot::Data;
-use crate::snapshot::{self, EdgeSignals};
+use crate::snapshot::{self, EdgeSignals, Sources};
+use crate::users::Users;
 use crate::vms::{Vm, Vms};
 
 /// How often expired slots and silent VMs are looked for; each look walks all of them.
@@ -33,6 +35,9 @@ pub struct Config {
     pub gateway_pace: Duration,
     /// How often other proxies are asked to report.
     pub sidecar_pace: Duration,
+    /// How often filters without requests are configured to report (their `heartbeat`); who is silent for 1.5 of it
+    /// is not heard.
+    pub heartbeat: Duration,
     /// VMs that are remembered. 10,000 proxies of 3 VMs, and room for those that were replaced.
     pub max_vms: usize,
     /// Keys of the call graph that are kept. 200 services with 10 callees in 4 areas and 5 outcomes
@@ -45,6 +50,7 @@ impl Default for Config {
         Self {
             gateway_pace: ring::GATEWAY_SLOT,
             sidecar_pace: ring::SIDECAR_SLOT,
+            heartbeat: Duration::from_secs(30),
             max_vms: 50_000,
             max_series: 100_000,
         }
@@ -130,6 +136,8 @@ pub struct Telemetry {
     vms: Vms,
     series: HashMap<SeriesKey, Ring>,
     edges: BTreeMap<AreaIx, EdgeSignals>,
+    users: BTreeMap<AreaIx, Users>,
+    proxies: Proxies,
     export: Export,
     counters: Counters,
     unknown_nodes: BTreeSet<String>,
@@ -147,6 +155,8 @@ impl Telemetry {
             vms: Vms::default(),
             series: HashMap::new(),
             edges: BTreeMap::new(),
+            users: BTreeMap::new(),
+            proxies: Proxies::default(),
             export: Export::new(),
             counters: Counters::default(),
             unknown_nodes: BTreeSet::new(),
@@ -154,9 +164,10 @@ impl Telemetry {
         }
     }
 
-    /// Says which proxy is what from now on. What was stored before keeps its meaning.
-    pub fn set_directory(&mut self, directory: &Directory) {
+    /// Says which proxy is what from `now` on. What was stored before keeps its meaning.
+    pub fn set_directory(&mut self, directory: &Directory, now: Timestamp) {
         self.index.set(directory);
+        self.proxies.set(directory, &self.index, now);
         self.unknown_nodes
             .retain(|node| !directory.proxies.contains_key(node));
     }
@@ -217,7 +228,16 @@ impl Telemetry {
 
     /// The window that ends at `now`.
     pub fn snapshot(&self, now: Timestamp, window: Duration) -> Snapshot {
-        snapshot::of(&self.index, &self.series, &self.edges, now, window)
+        let sources = Sources {
+            index: &self.index,
+            series: &self.series,
+            users: &self.users,
+            signals: &self.edges,
+            proxies: &self.proxies,
+            // One heartbeat may be lost or late.
+            silence: self.config.heartbeat.mul_f64(1.5),
+        };
+        snapshot::of(&sources, now, window)
     }
 
     /// Exact totals since the start of each VM.
@@ -272,6 +292,13 @@ impl Telemetry {
             start: end.saturating_sub(ring::micros(report.window.duration)),
             end,
         };
+        let is_busy = !report.window.series.is_empty();
+        self.proxies.hear(
+            &report.window.node_id,
+            &report.head,
+            is_busy.then_some(span.end),
+            now,
+        );
         self.signal(report, place, span, now);
         self.place(&report.window, place, span, now);
         (
@@ -327,12 +354,22 @@ impl Telemetry {
         if segments.iter().all(|segment| segment.slot.is_none()) {
             return;
         }
+        let mut users = match key.side {
+            Side::Call {
+                caller: CallerIx::User(edge),
+                ..
+            } if key.outcome.is_timed() => Some(self.users.entry(edge).or_default()),
+            Side::Call { .. } | Side::Received { .. } => None,
+        };
         let ring = self.series.entry(key).or_default();
         for (segment, part) in segments.iter().zip(data.spread(&segments)) {
             if let Some(slot) = segment.slot
                 && (part.count > 0 || part.long_count > 0)
             {
                 ring.add(slot, &part);
+                if let Some(users) = users.as_mut().filter(|_| part.count > 0) {
+                    users.add(slot, &part);
+                }
             }
         }
     }
@@ -407,6 +444,8 @@ impl Telemetry {
             ring.expire(ring::oldest(ring::width(key.side), now));
             !ring.is_empty()
         });
+        let oldest = ring::oldest(ring::GATEWAY_SLOT, now);
+        self.users.values_mut().for_each(|users| users.expire(oldest));
         self.counters.vms_forgotten += self.vms.expire(now) as u64;
     }
 }

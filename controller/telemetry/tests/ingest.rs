@@ -80,7 +80,7 @@ fn unknown_node_is_busy_until_the_directory_knows_it() {
         );
         assert_eq!(sent.ack(&ingested).verdict, Verdict::Busy);
     }
-    telemetry.set_directory(&mk_directory());
+    telemetry.set_directory(&mk_directory(), at(0));
     sent.store(&mut telemetry, at(2_000));
     assert_eq!(
         (total(&telemetry), telemetry.counters().busy_unknown_node),
@@ -130,7 +130,7 @@ fn full_table_is_busy_until_vms_were_silent_for_long() {
         max_vms: 2,
         ..Config::default()
     });
-    telemetry.set_directory(&mk_directory());
+    telemetry.set_directory(&mk_directory(), at(0));
     report(1, 1, GATEWAY, vec![]).store(&mut telemetry, at(0));
     report(2, 1, GATEWAY, vec![]).store(&mut telemetry, at(600_000));
     let third = report(3, 1, GATEWAY, vec![]);
@@ -153,7 +153,7 @@ fn keys_past_the_limit_are_dropped_and_counted_but_stay_in_the_totals() {
         max_series: 1,
         ..Config::default()
     });
-    telemetry.set_directory(&mk_directory());
+    telemetry.set_directory(&mk_directory(), at(0));
     let both = vec![series(ok("front"), &[5]), series(ok("cart"), &[6, 7])];
     report(1, 1, GATEWAY, both).store(&mut telemetry, at(1_000));
     let counters = telemetry.counters();

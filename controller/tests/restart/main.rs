@@ -17,6 +17,7 @@ use mesh::{EDGE, Kill, Mesh, SERVICES, Steered};
 
 /// Ticks without a controller, after one was killed: 4 s.
 const AWAY: usize = 8;
+const AWAY_MS: u64 = 4_000;
 /// Ticks until a step of the WAN or of the load has been dealt with, a failed move's back-off of 2 minutes included.
 const PATIENCE: usize = 700;
 
@@ -45,8 +46,11 @@ impl Running {
     async fn start(&mut self) {
         let mut platform = Steered(Arc::clone(&self.mesh));
         let memory = match platform.load().await.unwrap() {
-            Loaded::Memory(memory) => *memory,
-            Loaded::Nothing => Memory::default(),
+            Loaded::Memory(memory) => {
+                let written = memory.machine.wall_unix_ms.unwrap();
+                memory.resume(written + AWAY_MS)
+            }
+            Loaded::Nothing => Default::default(),
             Loaded::SetAside { why, .. } => panic!("{why}"),
         };
         let mut config = Config::new("cloud".into(), [EDGE.into()]);
@@ -161,7 +165,10 @@ impl Running {
     }
 
     fn saved(&self) -> State {
-        Memory::decode(self.mesh().disk.as_ref().unwrap()).unwrap().state
+        Memory::decode(self.mesh().disk.as_ref().unwrap())
+            .unwrap()
+            .machine
+            .state
     }
 }
 

@@ -1,13 +1,15 @@
 //! The `gma` command as a child, and what its state says.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use gma_core::decide::{Config, Decision, Outcome};
+use gma_core::cluster::Cluster;
+use gma_core::decide::{Decision, Outcome};
 use gma_core::ids::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,30 +22,49 @@ use crate::http;
 const START_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(100);
 
-/// A controller that runs; dropping it kills it.
-pub(crate) struct Controller {
-    child: Child,
+/// How it is started.
+pub(crate) struct Program {
+    pub(crate) topology: PathBuf,
+    /// The world's socket.
+    pub(crate) world: PathBuf,
     pub(crate) address: SocketAddr,
-    log: PathBuf,
+    pub(crate) log: PathBuf,
+    /// Further arguments.
+    pub(crate) objective: Vec<String>,
+}
+
+/// The controller; dropping it kills it.
+pub(crate) struct Controller {
+    program: Program,
+    child: Option<Child>,
 }
 
 /// What the playground reads of `/api/v1/state`.
 pub(crate) struct View {
     /// When it was read, on both clocks.
-    pub(crate) read: Instant,
-    pub(crate) at: Timestamp,
+    read: Instant,
+    at: Timestamp,
+    pub(crate) edges: BTreeMap<String, Edge>,
+    pub(crate) cluster: Cluster,
+    pub(crate) state: Value,
+}
+
+/// What the controller says of an edge.
+pub(crate) struct Edge {
     pub(crate) sentence: String,
     pub(crate) phase: String,
+    /// Name of the reason for which nothing is done.
+    pub(crate) held: Option<String>,
     pub(crate) measured_ms: Option<f64>,
     /// Oldest first; with the one under way last.
     pub(crate) decisions: Vec<Decision>,
-    pub(crate) state: Value,
 }
 
 #[derive(Deserialize)]
 struct Account {
     sentence: String,
     phase: String,
+    held: Option<Value>,
     reading: Option<Reading>,
     plan: Option<Decision>,
     decisions: Vec<Told>,
@@ -68,60 +89,83 @@ pub(crate) async fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(listener.local_addr()?)
 }
 
+// === impl Controller ===
+
 impl Controller {
-    /// Starts the command that was built beside the playground.
-    pub(crate) async fn start(
-        folder: &Path,
-        topology: &Path,
-        world: &Path,
-        address: SocketAddr,
-    ) -> anyhow::Result<Self> {
+    /// Starts the command that was built beside the playground, and waits until it has seen the world.
+    pub(crate) async fn start(program: Program) -> anyhow::Result<Self> {
+        let mut controller = Self { program, child: None };
+        controller.start_again().await?;
+        Ok(controller)
+    }
+
+    /// Starts it after it was killed.
+    pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
+        ensure!(self.child.is_none(), "the controller runs already");
         let binary = std::env::current_exe()?.with_file_name("gma");
         ensure!(
             binary.exists(),
             "{} is missing: run `make build`",
             binary.display()
         );
-        let log = folder.join("controller.log");
-        // A playground that is killed takes the controller with it.
+        let program = &self.program;
+        let log = OpenOptions::new().create(true).append(true).open(&program.log)?;
+        // A playground that is killed takes the controller with it. Ctrl-C is the playground's to deal with.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .arg(&binary)
-            .args(["run", "--listen", &address.to_string(), "--local"])
-            .arg(topology)
+            .args(["run", "--listen", &program.address.to_string(), "--local"])
+            .arg(&program.topology)
             .arg("--world")
-            .arg(world)
+            .arg(&program.world)
+            .args(&program.objective)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log)?)
+            .stderr(log)
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .context("setpriv does not start: install util-linux")?;
-        let mut controller = Self { child, address, log };
+        self.child = Some(child);
         let began = Instant::now();
-        while http::get(address, "/ready").await.is_err() {
-            controller.check()?;
+        while http::get(self.program.address, "/ready").await.is_err() {
+            self.check()?;
             if began.elapsed() > START_LIMIT {
                 bail!(
                     "the controller is not ready after {START_LIMIT:?}:\n{}",
-                    controller.last_lines()
+                    self.last_lines()
                 );
             }
             tokio::time::sleep(POLL).await;
         }
-        Ok(controller)
+        Ok(())
     }
 
-    /// Fails where the process has ended.
-    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
-        match self.child.try_wait()? {
+    /// SIGKILL; returns once it is gone.
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
+        let mut child = self.child.take().context("the controller does not run")?;
+        child.kill().await.context("the controller cannot be killed")
+    }
+
+    pub(crate) const fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.program.address
+    }
+
+    /// Fails where the process has ended by itself.
+    fn check(&mut self) -> anyhow::Result<()> {
+        let child = self.child.as_mut().context("the controller does not run")?;
+        match child.try_wait()? {
             None => Ok(()),
             Some(status) => bail!("the controller ended ({status}):\n{}", self.last_lines()),
         }
     }
 
     fn last_lines(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = std::fs::read_to_string(&self.program.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines
             .iter()
@@ -131,10 +175,10 @@ impl Controller {
             .join("\n")
     }
 
-    /// What it says of `edge` now.
-    pub(crate) async fn view(&mut self, edge: &str) -> anyhow::Result<View> {
+    /// What it says now.
+    pub(crate) async fn view(&mut self) -> anyhow::Result<View> {
         self.check()?;
-        let body = http::get(self.address, "/api/v1/state").await?;
+        let body = http::get(self.program.address, "/api/v1/state").await?;
         let read = Instant::now();
         let state: Value = serde_json::from_slice(&body).context("the controller's state is no JSON")?;
         let field = |pointer: &str| {
@@ -143,40 +187,85 @@ impl Controller {
                 .cloned()
                 .with_context(|| format!("the controller's state has no {pointer}"))
         };
-        let at = serde_json::from_value(field("/now")?)?;
-        let account: Account = serde_json::from_value(field(&format!("/round/edges/{edge}"))?)
-            .context("the account of the edge cannot be read")?;
-        let mut decisions: Vec<Decision> = account.decisions.into_iter().map(|told| told.decision).collect();
-        decisions.retain(|decision| !matches!(decision.outcome, Outcome::Running));
-        decisions.extend(account.plan);
+        let accounts: BTreeMap<String, Account> = serde_json::from_value(field("/round/edges")?)
+            .context("the accounts of the edges cannot be read")?;
         Ok(View {
             read,
-            at,
-            sentence: account.sentence,
-            phase: account.phase,
-            measured_ms: account.reading.map(|reading| reading.value_us / 1_000.0),
-            decisions,
+            at: serde_json::from_value(field("/now")?)?,
+            edges: accounts
+                .into_iter()
+                .map(|(name, account)| (name, account.into()))
+                .collect(),
+            cluster: serde_json::from_value(field("/round/cluster")?)?,
             state,
         })
     }
 
     /// Asks it to end, and waits.
     pub(crate) async fn stop(mut self) {
-        if let Some(id) = self.child.id() {
+        let Some(child) = &mut self.child else { return };
+        if let Some(id) = child.id() {
             let _ = Command::new("kill")
                 .args(["-TERM", &id.to_string()])
                 .status()
                 .await;
-            let _ = tokio::time::timeout(Duration::from_secs(8), self.child.wait()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(8), child.wait()).await;
         }
     }
 }
+
+// === impl View, Edge ===
 
 impl View {
     /// A time of the controller's clock on this process's clock.
     pub(crate) fn instant(&self, time: Timestamp) -> Instant {
         let ago = self.at.since(time);
         self.read.checked_sub(ago).unwrap_or(self.read)
+    }
+
+    pub(crate) fn edge(&self, name: &str) -> anyhow::Result<&Edge> {
+        self.edges
+            .get(name)
+            .with_context(|| format!("the controller knows no {name}"))
+    }
+}
+
+impl Edge {
+    /// The newest decision that has ended, of those after `before`.
+    pub(crate) fn ended(&self, before: Option<u64>) -> Option<&Decision> {
+        let ended = self.decisions.iter().rev();
+        ended
+            .filter(|decision| !matches!(decision.outcome, Outcome::Running))
+            .find(|decision| Some(decision.id) > before)
+    }
+
+    /// The decision that is carried out.
+    pub(crate) fn running(&self) -> Option<&Decision> {
+        self.decisions
+            .last()
+            .filter(|decision| matches!(decision.outcome, Outcome::Running))
+    }
+
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.decisions.iter().map(|decision| decision.id).max()
+    }
+}
+
+impl From<Account> for Edge {
+    fn from(account: Account) -> Self {
+        let told = account.decisions.into_iter().map(|told| told.decision);
+        let mut decisions: Vec<Decision> = told
+            .filter(|decision| !matches!(decision.outcome, Outcome::Running))
+            .collect();
+        decisions.extend(account.plan);
+        let kind = |held: &Value| held.get("kind").and_then(Value::as_str).map(str::to_owned);
+        Self {
+            sentence: account.sentence,
+            phase: account.phase,
+            held: account.held.as_ref().and_then(kind),
+            measured_ms: account.reading.map(|reading| reading.value_us / 1_000.0),
+            decisions,
+        }
     }
 }
 
@@ -200,9 +289,4 @@ pub(crate) fn parameters(view: &View) -> String {
         .map(|(name, value)| format!("{name} {}", plain(value)))
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-/// The shipped defaults, for the bounds of the band.
-pub(crate) fn defaults(edge: &str) -> Config {
-    Config::new("cloud".into(), [edge.into()])
 }

@@ -12,11 +12,11 @@ use serde_json::Value;
 use crate::controller::Controller;
 use crate::http;
 
-/// Un-sent counts of a gateway are at most 2 s old, and a report may be on its way.
-const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// Un-sent counts of a gateway are at most 2 s old; a report that was lost is sent again after up to 30 s.
+const SETTLE_LIMIT: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(200);
 
-/// User requests at the gateway.
+/// User requests at a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Counts {
     pub(crate) load_generator: u64,
@@ -40,7 +40,7 @@ pub(crate) async fn settle(
     let (node, admin) = gateway(state, edge)?;
     let began = Instant::now();
     loop {
-        let view = controller.view(edge).await?;
+        let view = controller.view().await?;
         let counts = Counts {
             load_generator: sent,
             envoy: envoy_requests(admin).await?,

@@ -1,5 +1,6 @@
 //! What happened when, printed while it happens.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ pub(crate) struct Timeline {
     began: Instant,
     bar: ProgressBar,
     events: Vec<TimelineEvent>,
-    last_sentence: String,
+    /// The last phase of each edge.
+    phases: BTreeMap<String, String>,
 }
 
 /// One line.
@@ -32,7 +34,7 @@ impl Timeline {
             began: Instant::now(),
             bar,
             events: Vec::new(),
-            last_sentence: String::new(),
+            phases: BTreeMap::new(),
         }
     }
 
@@ -58,18 +60,25 @@ impl Timeline {
         self.events.push(event);
     }
 
-    /// Shows the present state; where there is no terminal, each new phase is a line.
-    pub(crate) fn status(&mut self, phase: &str, text: &str) {
-        if self.last_sentence != phase {
-            phase.clone_into(&mut self.last_sentence);
-            self.event(format!("controller: {text}"));
+    /// Each new phase of an edge is a line.
+    pub(crate) fn phase(&mut self, edge: &str, phase: &str, text: &str) {
+        if self.phases.get(edge).is_none_or(|last| last != phase) {
+            self.phases.insert(edge.to_owned(), phase.to_owned());
+            self.event(format!("  {text}"));
         }
+    }
+
+    /// Shows the present state where there is a terminal.
+    pub(crate) fn status(&self, text: &str) {
         self.bar.set_message(short(text));
     }
 
-    pub(crate) fn finish(self) -> Vec<TimelineEvent> {
+    pub(crate) fn events(&self) -> Vec<TimelineEvent> {
+        self.events.clone()
+    }
+
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
-        self.events
     }
 }
 

@@ -43,7 +43,8 @@ impl DevTools {
             self.call(domain, json!({})).await;
         }
         // A bar takes width in one picture and none in another.
-        self.call("Emulation.setScrollbarsHidden", json!({"hidden": true})).await;
+        self.call("Emulation.setScrollbarsHidden", json!({"hidden": true}))
+            .await;
     }
 
     /// Calls a method and waits for its result.

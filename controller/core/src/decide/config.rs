@@ -48,18 +48,6 @@ impl Statistic {
             Self::P99 => Some(0.99),
         }
     }
-
-    /// Requests without which the statistic says nothing: a quantile q needs 10 requests beyond it.
-    pub(super) fn least_requests(self, least: u64) -> u64 {
-        let for_quantile = match self {
-            Self::Mean => 0,
-            Self::P50 => 20,
-            Self::P90 => 100,
-            Self::P95 => 200,
-            Self::P99 => 1_000,
-        };
-        least.max(for_quantile)
-    }
 }
 
 /// Bounds of the user delay's statistic.
@@ -169,10 +157,8 @@ pub struct Config {
     pub suspend: bool,
     /// Evaluations in a row whose whole interval is outside the band before a move is planned.
     pub consecutive: u32,
-    /// Requests in the window without which nothing is decided (a quantile needs more).
-    pub least_requests: u64,
-    /// Half width of the mean's interval, in standard errors.
-    pub standard_errors: f64,
+    /// Error rate of the interval that a decision stands on.
+    pub alpha: f64,
     /// Share of server errors and no response above which the delay is not trusted.
     pub most_errors: f64,
     /// Share of an edge's gateways that must be heard for its delay to count, 0 … 1.
@@ -221,10 +207,7 @@ impl Config {
             mode: Mode::Observe,
             suspend: false,
             consecutive: 3,
-            // Enough for a standard error over slots; at a window of 4 s, 12.5 requests a second.
-            least_requests: 50,
-            // 3 and three evaluations in a row; intervals of a stated error rate come with telemetry's.
-            standard_errors: 3.0,
+            alpha: 1e-4,
             most_errors: 0.05,
             // A gateway that is not heard may serve users whose delay nobody sees. Of many sidecars a few are always
             // new or leaving; means and calls per request do not suffer from a tenth.

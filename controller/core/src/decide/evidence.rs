@@ -1,17 +1,35 @@
 //! Is the user delay outside the band, and do we know?
 //!
-//! First form: at least N requests in the window, and the whole interval (mean ± k standard errors; a quantile
-//! is taken as it is, with enough requests beyond it) on one side of a bound. Intervals with a stated error
-//! rate replace [`read`] later; its callers don't change.
+//! The statistic's interval ([`crate::interval`]) is computed over windows that end with the newest slot and grow
+//! from 4 s to 5 minutes. The shortest that decides counts: one whose interval is narrower than half the band, or
+//! lies wholly on one side of it. The second half of that rule is what makes a step visible within seconds: an
+//! interval from 200 to 300 ms says enough about a band that ends at 120 ms, however wide it is. Several windows are
+//! looked at, so an error of α on one of them becomes at most a few α in an evaluation; that, too, is measured.
+//!
+//! A window that holds a change is wide, because its batches differ: so the window that decides has mostly begun
+//! after the change. Who must be sure asks with `since`.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Config, Objective, Statistic};
-use super::reason::HoldReason;
+use super::config::{Config, Objective};
+use super::reason::{Covered, HoldReason};
 use crate::ids::Timestamp;
-use crate::snapshot::{EdgeSnapshot, Measured, Snapshot};
+use crate::interval::{Interval, LEAST_REQUESTS, LEAST_SLOTS, LONGEST_US, Window};
+use crate::snapshot::{DELAY_SLOT, EdgeSnapshot, MAX_DELAY_SLOTS, Measured, Snapshot};
+
+/// Every length up to this many slots is looked at: a step is to be seen as soon as may be. 8 s.
+const ALL_UP_TO: usize = 16;
+
+/// From there on each window is a tenth longer than the one before.
+const GROWTH: f64 = 1.1;
+
+/// At most how much narrower a long window's interval is than a short one's says, squared: (t(7) / t(∞))².
+const SHORT: f64 = 4.0;
+
+/// Slots without which "lately" says nothing: 30 s. At a rate that leaves them empty there is no interval anyway.
+const LATELY: usize = 60;
 
 /// Where an interval lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,25 +63,32 @@ pub struct Reading {
     pub position: Position,
 }
 
-/// Reads an edge's user delay against its objective.
+/// Reads an edge's user delay against its objective, from slots that began at `since` or later.
 ///
 /// # Errors
-/// The reason for which the window decides nothing.
+/// The reason for which nothing is decided.
 pub(super) fn read(
     edge: Option<&EdgeSnapshot>,
     snapshot: &Snapshot,
     objective: &Objective,
     config: &Config,
+    since: Timestamp,
 ) -> Result<Reading, HoldReason> {
     if let Some(reason) = silence(edge) {
         return Err(reason);
     }
-    let Some(EdgeSnapshot {
-        user_delay, outcomes, ..
-    }) = edge
-    else {
+    let Some(edge) = edge else {
         return Err(HoldReason::NotHeardYet);
     };
+    let share = edge.coverage.share();
+    if share < config.gateway_coverage {
+        return Err(HoldReason::LowCoverage {
+            of: Covered::Gateways,
+            share,
+            needed: config.gateway_coverage,
+        });
+    }
+    let outcomes = &edge.outcomes;
     let failed = outcomes.server_error.saturating_add(outcomes.no_response);
     let ended = outcomes
         .ok
@@ -73,43 +98,130 @@ pub(super) fn read(
     if share > config.most_errors {
         return Err(HoldReason::Errors { share });
     }
-    let Measured::Present { value: delay } = user_delay else {
+    let age = snapshot.at.since(edge.slots_end);
+    if age > snapshot.window.max(DELAY_SLOT * 2) && !edge.slots.is_empty() {
+        return Err(HoldReason::StaleTelemetry { age });
+    }
+    if has_ended(edge) {
         return Err(HoldReason::NoTraffic);
-    };
-    let needed = objective.statistic.least_requests(config.least_requests);
-    if delay.count < needed {
-        return Err(HoldReason::TooFewRequests {
-            seen: delay.count,
-            needed,
-        });
     }
-    let value_us = objective.statistic.of(delay);
-    let half = match (objective.statistic, delay.mean_standard_error_us) {
-        (Statistic::Mean, None) => return Err(HoldReason::NoInterval),
-        (Statistic::Mean, Some(error)) => error * config.standard_errors,
-        (Statistic::P50 | Statistic::P90 | Statistic::P95 | Statistic::P99, _) => 0.0,
-    };
-    if !(value_us.is_finite() && half.is_finite() && half >= 0.0) {
-        return Err(HoldReason::NoInterval);
+    shortest(edge, objective, config.alpha, since)
+}
+
+/// Whether the newest slots are empty for longer than chance would have it: no request in [`LATELY`] slots, or none
+/// in 4 s where ten were to be expected (e^-10 is below α).
+fn has_ended(edge: &EdgeSnapshot) -> bool {
+    let lately = edge.slots.iter().rev().take(LATELY);
+    let empty = lately.clone().take_while(|slot| slot.count == 0).count();
+    let busy = lately.len() - empty;
+    let requests = lately.map(|slot| slot.count).fold(0, u64::saturating_add);
+    let expected = requests.saturating_mul(empty as u64);
+    !edge.slots.is_empty() && (busy == 0 || empty >= LEAST_SLOTS && expected > 10 * busy as u64)
+}
+
+/// The shortest window that decides.
+fn shortest(
+    edge: &EdgeSnapshot,
+    objective: &Objective,
+    alpha: f64,
+    since: Timestamp,
+) -> Result<Reading, HoldReason> {
+    let narrow_us = (objective.band.offload_above_us() - objective.band.unoffload_below_us()) / 2.0;
+    let mut window = Window::default();
+    let mut next = LEAST_SLOTS;
+    let mut longest: Option<Interval> = None;
+    let usable = usable(edge, since);
+    for slot in edge.slots.iter().rev().take(usable) {
+        window.grow(slot);
+        if window.len() < next && window.len() < usable {
+            continue;
+        }
+        next = longer(window.len());
+        let interval = match objective.statistic.share() {
+            None => window.mean(alpha),
+            Some(share) => window.quantile(share, alpha),
+        };
+        let Some(interval) = interval else { continue };
+        let position = if interval.low_us > objective.band.offload_above_us() {
+            Position::Above
+        } else if interval.high_us < objective.band.unoffload_below_us() {
+            Position::Below
+        } else {
+            Position::Inside
+        };
+        if position != Position::Inside || interval.high_us - interval.low_us < narrow_us {
+            return Ok(reading(&interval, &window, edge.slots_end, position));
+        }
+        longest = Some(interval);
     }
-    let (low_us, high_us) = (value_us - half, value_us + half);
-    let position = if low_us > objective.band.offload_above_us() {
-        Position::Above
-    } else if high_us < objective.band.unoffload_below_us() {
-        Position::Below
-    } else {
-        Position::Inside
-    };
-    let from = Timestamp::from_start(snapshot.at.since_start().saturating_sub(snapshot.window));
-    Ok(Reading {
-        value_us,
-        low_us,
-        high_us,
-        requests: delay.count,
-        from,
-        window: snapshot.window,
+    Err(undecided(&window, longest, narrow_us))
+}
+
+/// Slots, counted from the newest, that began at `since` or later.
+fn usable(edge: &EdgeSnapshot, since: Timestamp) -> usize {
+    let slots = edge.slots_end.since(since).as_nanos() / DELAY_SLOT.as_nanos();
+    usize::try_from(slots)
+        .unwrap_or(usize::MAX)
+        .min(edge.slots.len())
+        .min(MAX_DELAY_SLOTS)
+}
+
+fn longer(slots: usize) -> usize {
+    if slots < ALL_UP_TO {
+        return slots + 1;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "600 slots at most"
+    )]
+    let next = (slots as f64 * GROWTH) as usize;
+    next.max(slots + 1)
+}
+
+fn reading(interval: &Interval, window: &Window<'_>, end: Timestamp, position: Position) -> Reading {
+    let length = length(window.len());
+    Reading {
+        value_us: interval.value_us,
+        low_us: interval.low_us,
+        high_us: interval.high_us,
+        requests: window.requests(),
+        from: Timestamp::from_start(end.since_start().saturating_sub(length)),
+        window: length,
         position,
-    })
+    }
+}
+
+/// Why the longest window that there is does not decide: the width of an interval falls with the root of the
+/// requests, so the rate that would do in 5 minutes can be told.
+fn undecided(window: &Window<'_>, longest: Option<Interval>, narrow_us: f64) -> HoldReason {
+    let (length, most) = (
+        length(window.len()).as_secs_f64(),
+        length(MAX_DELAY_SLOTS).as_secs_f64(),
+    );
+    if length <= 0.0 {
+        return HoldReason::NoInterval;
+    }
+    if window.requests() == 0 {
+        return HoldReason::NoTraffic;
+    }
+    let seen_rps = ratio(window.requests(), 1) / length;
+    let least_rps = ratio(LEAST_REQUESTS, 1) / most;
+    let needed_rps = longest.map_or(least_rps, |interval| {
+        let width = if interval.high_us < LONGEST_US {
+            interval.high_us - interval.low_us
+        } else {
+            // Open at the top: twice the other side, more or less.
+            3.0 * (interval.value_us - interval.low_us)
+        };
+        (seen_rps * length / most * (width / narrow_us).powi(2)).max(least_rps)
+    });
+    // Short windows have few degrees of freedom: longer ones will do with fewer requests than they say.
+    if seen_rps * SHORT >= needed_rps && window.len() < MAX_DELAY_SLOTS {
+        return HoldReason::NoInterval;
+    }
+    HoldReason::TooFewRequests { seen_rps, needed_rps }
 }
 
 /// Why nothing at all is known of the edge now; then nothing is written for it.
@@ -125,6 +237,10 @@ pub(super) fn silence(edge: Option<&EdgeSnapshot>) -> Option<HoldReason> {
         None => Some(HoldReason::NotHeardYet),
         Some(edge) => of(&edge.report_age).or_else(|| of(&edge.user_delay)),
     }
+}
+
+fn length(slots: usize) -> Duration {
+    DELAY_SLOT * u32::try_from(slots).unwrap_or(u32::MAX)
 }
 
 #[expect(

@@ -43,7 +43,13 @@ impl Machine<'_> {
     pub(super) fn evaluate(&mut self) -> Option<Question> {
         let phase = mem::take(&mut self.edge.phase);
         let heard = self.turn.snapshot.edges.get(self.turn.edge);
-        let read = evidence::read(heard, self.turn.snapshot, self.objective, self.turn.config);
+        // What a move did is read from what came after it.
+        let since = match &phase {
+            Phase::Verifying { since, .. } => *since,
+            Phase::Relieving { step, .. } => step.in_force().unwrap_or_default(),
+            _ => Timestamp::default(),
+        };
+        let read = evidence::read(heard, self.turn.snapshot, self.objective, self.turn.config, since);
         self.edge.reading = read.as_ref().ok().copied();
         self.edge.unread = read.as_ref().err().cloned();
         let next = match evidence::silence(heard) {

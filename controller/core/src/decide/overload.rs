@@ -86,6 +86,11 @@ impl Step {
         }
     }
 
+    /// Since when its weight is in force.
+    pub(super) fn in_force(&self) -> Option<Timestamp> {
+        self.in_force
+    }
+
     pub(super) fn postpone(&mut self, by: Duration) {
         self.since = self.since.after(by);
         self.in_force = self.in_force.map(|at| at.after(by));

@@ -78,15 +78,22 @@ pub enum HoldReason {
     },
     /// It reports that nobody asks.
     NoTraffic,
-    /// Too few requests in the window.
+    /// Too few requests for an interval that is narrow against the band, even in the longest window.
     TooFewRequests {
-        /// Seen.
-        seen: u64,
-        /// Needed.
-        needed: u64,
+        /// Requests a second.
+        #[serde(default)]
+        seen_rps: f64,
+        /// Requests a second that would do, about.
+        #[serde(default)]
+        needed_rps: f64,
     },
-    /// The window says nothing of its own error, or a number is not finite.
+    /// There will be an interval that is narrow enough; it takes more time.
     NoInterval,
+    /// The gateways are heard, and what they say is old.
+    StaleTelemetry {
+        /// Age of the newest delays.
+        age: Duration,
+    },
     /// Too many failed requests to trust the delay.
     Errors {
         /// Share, 0 … 1.
@@ -216,8 +223,14 @@ impl fmt::Display for HoldReason {
             Self::NotHeardYet => f.write_str("nothing heard of the edge yet"),
             Self::EdgeSilent { age } => write!(f, "edge silent for {:.0} s", age.as_secs_f64()),
             Self::NoTraffic => f.write_str("no traffic"),
-            Self::TooFewRequests { seen, needed } => write!(f, "too few requests ({seen} of {needed})"),
+            Self::TooFewRequests { seen_rps, needed_rps } => write!(
+                f,
+                "too few requests ({seen_rps:.1} a second, about {needed_rps:.1} are needed)"
+            ),
             Self::NoInterval => f.write_str("no interval of the delay yet"),
+            Self::StaleTelemetry { age } => {
+                write!(f, "telemetry is {:.0} s old", age.as_secs_f64())
+            }
             Self::Errors { share } => write!(f, "{:.1} % of the requests fail", share * 100.0),
             Self::LowCoverage { of, share, needed } => write!(
                 f,

@@ -30,8 +30,8 @@ impl Machine<'_> {
             }
             (Ok(reading), Some(alarm)) => (reading, alarm),
         };
-        // A window that began before the change mixes two delays and two round trips: nothing is predicted from it.
-        let settled = reading.from >= alarm.since;
+        // A snapshot that began before the change mixes two call graphs and two round trips: nothing is predicted from it.
+        let settled = now.since(alarm.since) >= self.turn.snapshot.window;
         let many = alarm.seen >= self.turn.config.consecutive;
         if !settled || !many || self.turn.config.mode == Mode::Observe {
             return Next::Continue(Phase::Alarmed { alarm });

@@ -149,6 +149,16 @@ pub fn clock(at: Timestamp, then_ms: Option<u64>, now_ms: u64) -> Timestamp {
     at.after(Duration::from_millis(passed))
 }
 
+// === impl Saved ===
+
+impl Saved {
+    /// The state to go on with when the wall clock shows `now_ms`; see [`clock`].
+    pub fn resume(self, now_ms: u64) -> State {
+        let at = clock(self.state.at, self.wall_unix_ms, now_ms);
+        State { at, ..self.state }
+    }
+}
+
 fn not_a_state(version: u32) -> impl Fn(serde_json::Error) -> SavedError {
     move |error| SavedError::NotAState { version, error }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::State;
 use super::evidence::Reading;
-use super::phase::{EdgeState, Phase};
+use super::phase::{Alarm, Complaint, EdgeState, Failures, Phase};
 use super::plan::{Decision, Direction};
 use super::reason::{HoldReason, ms, names};
 use crate::ids::{AreaName, Timestamp};
@@ -27,8 +27,20 @@ pub struct Account<'a> {
     pub plan: Option<&'a Decision>,
     /// The last decisions, oldest first, each with its sentence.
     pub decisions: Vec<Told<'a>>,
-    /// The platform's last complaint.
+    /// The platform's last complaint about what is still wanted.
     pub complaint: Option<&'a str>,
+    /// Since when it is said, and how often.
+    pub complaining: Option<&'a Complaint>,
+    /// Since when the edge is in this phase, where it says so.
+    pub since: Option<Timestamp>,
+    /// When the phase ends at the latest, where that is known.
+    pub until: Option<Timestamp>,
+    /// How far the plan under way is, in words.
+    pub progress: Option<String>,
+    /// The alarm, also while it is held.
+    pub alarm: Option<Alarm>,
+    /// Services that failed moves are blamed on, and until when each waits.
+    pub failed: &'a Failures,
 }
 
 /// A decision and its sentence.
@@ -76,6 +88,47 @@ fn account(edge: &EdgeState, now: Timestamp) -> Account<'_> {
             .complaining
             .as_ref()
             .map(|complaint| complaint.message.as_str()),
+        complaining: edge.complaining.as_ref(),
+        since: since(&edge.phase),
+        until: until(&edge.phase),
+        progress: match &edge.phase {
+            Phase::Acting { progress, .. } | Phase::RollingBack { progress, .. } => Some(progress.sentence()),
+            _ => None,
+        },
+        alarm: match &edge.phase {
+            Phase::Alarmed { alarm } => Some(*alarm),
+            Phase::Held { alarm, .. } => *alarm,
+            _ => None,
+        },
+        failed: &edge.failed,
+    }
+}
+
+fn since(phase: &Phase) -> Option<Timestamp> {
+    match phase {
+        Phase::Alarmed { alarm } => Some(alarm.since),
+        Phase::Acting { plan, .. } | Phase::Relieving { plan, .. } | Phase::RollingBack { plan, .. } => {
+            Some(plan.times.decided)
+        }
+        Phase::Verifying { since, .. } | Phase::Held { since, .. } => Some(*since),
+        Phase::Observing | Phase::CoolingDown { .. } => None,
+    }
+}
+
+fn until(phase: &Phase) -> Option<Timestamp> {
+    match phase {
+        Phase::Verifying { until, .. }
+        | Phase::CoolingDown { until }
+        | Phase::Held {
+            reason: HoldReason::BackingOff { until, .. },
+            ..
+        } => Some(*until),
+        Phase::Observing
+        | Phase::Alarmed { .. }
+        | Phase::Acting { .. }
+        | Phase::Relieving { .. }
+        | Phase::RollingBack { .. }
+        | Phase::Held { .. } => None,
     }
 }
 

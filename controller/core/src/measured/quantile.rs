@@ -52,7 +52,7 @@ pub const MEAN_TARGETS: usize = 6;
 /// [0, 1, 2].map(ServiceIx).iter().for_each(|service| all.set(EdgeIx(0), *service, true));
 /// let [now, after] = [cloud, all].map(|placement| Crossings::resting(&problem, EdgeIx(0), &placement));
 /// let delay = DelayStats {
-///     count: 10_000, mean_us: 100_000.0, mean_standard_error_us: None,
+///     count: 10_000, mean_us: 100_000.0,
 ///     p50_us: 99_100, p90_us: 107_700, p95_us: 110_900, p99_us: 118_300,
 /// };
 /// let tail = Tail::fit(&delay, now);
@@ -249,7 +249,7 @@ mod tests {
         ) {
             quantiles.sort_unstable();
             let [p50_us, p90_us, p95_us, p99_us] = quantiles;
-            let measured = DelayStats { count: 1_000, mean_us, p50_us, p90_us, p95_us, p99_us, mean_standard_error_us: None };
+            let measured = DelayStats { count: 1_000, mean_us, p50_us, p90_us, p95_us, p99_us };
             let tail = Tail::fit(&measured, crossings(now));
             for statistic in ALL {
                 prop_assert_eq!(tail.predict(statistic, mean_us, &crossings(now)), statistic.of(&measured));

@@ -71,7 +71,7 @@ impl Draw {
 
 /// Draws of a log-normal with mean 1 from a table of its quantiles: a few nanoseconds each.
 #[derive(Clone, Debug)]
-pub(super) struct LogNormal(Vec<f64>);
+pub struct LogNormal(Vec<f64>);
 
 /// Quantiles in the table: the largest is that of 1 - 1/2048.
 const QUANTILES: usize = 1024;
@@ -80,7 +80,7 @@ const QUANTILES: usize = 1024;
 
 impl LogNormal {
     /// `sigma` of the logarithm.
-    pub(super) fn new(sigma: f64) -> Self {
+    pub fn new(sigma: f64) -> Self {
         static NORMAL: LazyLock<Vec<f64>> = LazyLock::new(|| {
             let share = |k: usize| (k as f64 + 0.5) / QUANTILES as f64;
             (0..QUANTILES).map(|k| normal_quantile(share(k))).collect()
@@ -91,7 +91,8 @@ impl LogNormal {
         Self(table)
     }
 
-    pub(super) fn draw(&self, draw: &mut Draw) -> f64 {
+    /// One value.
+    pub fn draw(&self, draw: &mut Draw) -> f64 {
         self.0.get(draw.below(QUANTILES)).copied().unwrap_or(1.0)
     }
 }

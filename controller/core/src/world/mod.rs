@@ -31,11 +31,10 @@ use crate::cluster::{self, Cluster, RoutingPlan, Weights};
 use crate::decide::Effect;
 use crate::ids::{AreaName, ServiceName};
 
-pub use draw::Draw;
+pub use draw::{Draw, LogNormal};
 pub use proxy::{Ending, Key, Proxy, Tally, Worker};
 pub use spec::{CallSpec, EdgeSpec, Load, ServiceSpec, Spec};
 
-use draw::LogNormal;
 use instance::{Instance, Life, Replica};
 use requests::{Link, WALKS, Walk};
 
@@ -373,6 +372,11 @@ impl World {
             .map(|link| link.rtt_us)
     }
 
+    /// Bytes that crossed an edge's link since the start.
+    pub fn carried_bytes(&self, edge: usize) -> f64 {
+        self.links.get(edge).map_or(0.0, |link| link.carried)
+    }
+
     /// Whether proxies still hold weights that were replaced.
     pub fn is_propagating(&self) -> bool {
         !self.on_their_way.is_empty()
@@ -561,6 +565,7 @@ fn link(edge: &EdgeSpec) -> Link {
         is_cut: false,
         bandwidth: edge.bandwidth,
         bytes: 0.0,
+        carried: 0.0,
         busy: 0.0,
     }
 }

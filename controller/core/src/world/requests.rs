@@ -38,6 +38,8 @@ pub(super) struct Link {
     pub(super) bandwidth: Option<f64>,
     /// Bytes of this tick.
     pub(super) bytes: f64,
+    /// Bytes of all ticks before.
+    pub(super) carried: f64,
     /// Share of the bandwidth in use, over about a second.
     pub(super) busy: f64,
 }
@@ -51,6 +53,7 @@ impl Link {
             let share = 8.0 * self.bytes / (bandwidth * TICK.as_secs_f64());
             self.busy += SMOOTHING * (share - self.busy);
         }
+        self.carried += self.bytes;
         self.bytes = 0.0;
     }
 

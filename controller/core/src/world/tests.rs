@@ -99,7 +99,8 @@ fn a_dead_endpoint_fails_for_a_second_and_the_cloud_takes_over() {
     world.change(&Change::Crash { service: 0, area: 1 });
     run(&mut world, 2);
     let during = world.take_users()[0];
-    assert!((150..=260).contains(&during.failed), "{during:?}");
+    // Three ticks of 50 requests, Poisson, 1 % of them elsewhere.
+    assert!((110..=190).contains(&during.failed), "{during:?}");
     run(&mut world, 5);
     assert_eq!(world.take_users()[0].failed, 0);
     run(&mut world, 20);

@@ -326,7 +326,6 @@ fn edge_snapshot(mut delays: Vec<f64>, rtt_us: f64) -> EdgeSnapshot {
                 p90_us: quantile(90),
                 p95_us: quantile(95),
                 p99_us: quantile(99),
-                mean_standard_error_us: None,
             },
         },
         outcomes: OutcomeCounts {
@@ -341,6 +340,7 @@ fn edge_snapshot(mut delays: Vec<f64>, rtt_us: f64) -> EdgeSnapshot {
             value: Duration::ZERO,
         },
         slots: Vec::new(),
+        slots_end: Timestamp::default(),
         coverage: Coverage::default(),
     }
 }

@@ -1,7 +1,7 @@
 //! The controller of a simulated world: telemetry, planner and decision machine as `gma run` has them, without a clock.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use gma_core::cluster::Cluster;
 use gma_core::decide::{self, Config, Effect, Event, State};
@@ -41,15 +41,14 @@ pub(super) struct Seen {
 
 impl Controller {
     /// Starts with what an earlier one wrote down, if it did; its clock goes on from there. Telemetry starts empty.
-    pub(super) fn start(config: &Config, memory: Memory, now: Duration) -> Self {
-        let clock = memory.clock(UNIX_EPOCH + now);
-        let Memory {
-            mut state, learned, ..
-        } = memory;
+    pub(super) fn start(config: &Config, memory: Option<Memory>, now: Duration) -> Self {
+        let (mut state, learned) = memory
+            .map(|memory| memory.resume(unix_ms(now)))
+            .unwrap_or_default();
         state.interrupt();
         Self {
             telemetry: Telemetry::new(gma_telemetry::Config::default()),
-            began: (now, clock),
+            began: (now, state.at),
             state,
             planner: MeasuredPlanner::new(config, learned),
             usage: CpuUsage::default(),
@@ -62,7 +61,7 @@ impl Controller {
     /// # Errors
     /// It does not serialise, or does not read back.
     pub(super) fn memory(&self, now: Duration) -> Result<Memory, String> {
-        let bytes = Memory::encode(&self.state, self.planner.learned(), UNIX_EPOCH + now)
+        let bytes = Memory::encode(&self.state, self.planner.learned(), unix_ms(now))
             .map_err(|error| error.to_string())?;
         Memory::decode(&bytes).map_err(|error| error.to_string())
     }
@@ -87,7 +86,7 @@ impl Controller {
             .map(|proxy| (proxy.is_alive, proxy.ready_since.is_some()))
             .collect();
         if listed != self.listed {
-            self.telemetry.set_directory(&directory(world));
+            self.telemetry.set_directory(&directory(world), now);
             self.listed = listed;
         }
         if let Some(window) = self.usage.record(&cluster, now) {
@@ -121,6 +120,11 @@ impl Controller {
         let now = self.now(world.now());
         (self.state, _) = decide::step(std::mem::take(&mut self.state), event, now, config);
     }
+}
+
+/// The wall clock: the world's time is all there is.
+fn unix_ms(now: Duration) -> u64 {
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn directory(world: &World) -> Directory {

@@ -72,7 +72,7 @@ pub struct Simulation {
     config: Config,
     controller: Option<Controller>,
     /// When a controller that is away starts again, and with what.
-    back: Option<(Duration, Memory)>,
+    back: Option<(Duration, Option<Memory>)>,
     effects: (f64, f64),
     draw: Draw,
     rules: Rules,
@@ -104,7 +104,7 @@ impl Simulation {
         Self {
             world: World::new(scenario.spec.clone()),
             filters: Filters::new(scenario.seed),
-            controller: Some(Controller::start(&config, Memory::default(), Duration::ZERO)),
+            controller: Some(Controller::start(&config, None, Duration::ZERO)),
             config,
             back: None,
             effects: (0.0, 0.0),
@@ -165,7 +165,8 @@ impl Simulation {
         let (seen, effects) = controller.round(&self.world, &self.config);
         self.story.round(now, &controller.state, &effects);
         let can_act = self.effects == (0.0, 0.0);
-        self.rules.check(&seen, &effects, now, &self.config, can_act)?;
+        self.rules
+            .check(&seen, &effects, &self.world, &self.config, can_act)?;
         for effect in &effects {
             self.count(effect);
             if matches!(effect, Effect::Record { .. }) {
@@ -213,14 +214,14 @@ impl Simulation {
             Fault::Deaf(picked) => self.blind(*picked, true),
             Fault::Restart { away, is_saved } => {
                 let saved = match (self.controller.take(), self.back.take()) {
-                    (Some(controller), _) => controller.memory(now)?,
+                    (Some(controller), _) => Some(controller.memory(now)?),
                     (None, Some((_, memory))) => memory,
-                    (None, None) => Memory::default(),
+                    (None, None) => None,
                 };
                 if !is_saved {
                     self.rules.forget();
                 }
-                let memory = if *is_saved { saved } else { Memory::default() };
+                let memory = saved.filter(|_| *is_saved);
                 self.back = Some((now + *away, memory));
             }
             Fault::Effects { failed, lost } => self.effects = (*failed, *lost),

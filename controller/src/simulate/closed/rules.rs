@@ -76,10 +76,12 @@ impl Rules {
         &mut self,
         seen: &Seen,
         effects: &[Effect],
-        world: Duration,
+        world: &World,
         config: &Config,
         can_act: bool,
     ) -> Result<(), String> {
+        self.watch_gateways(world);
+        let world = world.now();
         let Seen {
             cluster, snapshot, ..
         } = seen;

@@ -56,7 +56,7 @@ pub fn mk_directory() -> Directory {
 
 pub fn mk_telemetry() -> Telemetry {
     let mut telemetry = Telemetry::new(Config::default());
-    telemetry.set_directory(&mk_directory());
+    telemetry.set_directory(&mk_directory(), at(0));
     telemetry
 }
 
@@ -112,6 +112,7 @@ pub struct Sent {
     pub vm: u64,
     pub seq: u64,
     pub age_ms: u64,
+    pub config_hash: u64,
     pub round_trip_us: Option<u32>,
     pub window: v1::Window,
 }
@@ -127,6 +128,7 @@ pub fn report(vm: u64, seq: u64, node: &str, series: Vec<v1::Series>) -> Sent {
         vm,
         seq,
         age_ms: 0,
+        config_hash: 1,
         round_trip_us: None,
         window,
     }
@@ -138,7 +140,7 @@ impl Sent {
             vm: self.vm,
             seq: self.seq,
             module: "gma-filter test",
-            config_hash: 1,
+            config_hash: self.config_hash,
             age_ms: self.age_ms,
             round_trip_us: self.round_trip_us,
         };

@@ -23,10 +23,12 @@ fn is_held_and_released(
     assert!(world.held().is_some_and(&is), "{:?}\n{story}", world.phase());
     assert!(world.effects.is_empty(), "{story}");
     let reason = world.held().unwrap().to_string();
-    let sentence = &accounts(&world.state, world.now)[&area(EDGE)].sentence;
+    let account = &accounts(&world.state, world.now)[&area(EDGE)];
+    assert_eq!(account.sentence, format!("held: {reason}"));
     assert!(
-        sentence.starts_with("held: ") && sentence.contains(&reason),
-        "{sentence}"
+        account
+            .since
+            .is_some_and(|since| world.now.since(since) >= Duration::from_secs(100))
     );
     release(&mut world);
     world.run_until(30, World::is_acting);

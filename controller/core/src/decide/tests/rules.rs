@@ -1,10 +1,12 @@
 //! One rule each, on values made by hand.
 
+use super::users::delay_slot;
 use super::world::{EDGE, World, area};
-use crate::decide::evidence::{Position, read};
+use crate::decide::evidence::{Position, Reading, read};
+use crate::decide::reason::Covered;
 use crate::decide::{Band, Config, HoldReason, NoPlan, Objective, PlannedMove, Statistic, accounts};
 use crate::ids::Timestamp;
-use crate::snapshot::{Measured, Snapshot};
+use crate::snapshot::{Coverage, DelaySlot, Measured, Snapshot};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,48 +16,136 @@ fn snapshot() -> (Snapshot, Config) {
     (world.snapshot(), world.config)
 }
 
-fn reading_of(change: impl Fn(&mut Snapshot)) -> Result<Position, HoldReason> {
+fn reading(change: impl Fn(&mut Snapshot)) -> Result<Reading, HoldReason> {
     let (mut snapshot, config) = snapshot();
     change(&mut snapshot);
-    let edge = snapshot.edges.get(&area(EDGE));
-    read(edge, &snapshot, &Objective::default(), &config).map(|reading| reading.position)
+    read(
+        snapshot.edges.get(&area(EDGE)),
+        &snapshot,
+        &Objective::default(),
+        &config,
+        Timestamp::default(),
+    )
 }
 
-fn with_delay(mean_us: f64, error_us: Option<f64>, count: u64) -> Result<Position, HoldReason> {
-    reading_of(|snapshot| {
-        if let Measured::Present { value } = &mut snapshot.edges.get_mut(&area(EDGE)).unwrap().user_delay {
-            (value.mean_us, value.mean_standard_error_us, value.count) = (mean_us, error_us, count);
-        }
+/// Slots of so many requests each, oldest first: what they waited on average, ms.
+fn with_slots(requests: f64, delays_ms: impl Iterator<Item = f64> + Clone) -> Result<Reading, HoldReason> {
+    reading(|snapshot| {
+        let edge = snapshot.edges.get_mut(&area(EDGE)).unwrap();
+        edge.slots = delays_ms.clone().map(|ms| delay_slot(requests, ms)).collect();
+        edge.slots_end = snapshot.at.after(Duration::from_secs(600));
+        snapshot.at = edge.slots_end;
     })
+}
+
+/// Slots that swing around a mean, half a swing up and down, without a correlation.
+fn swinging(slots: u32, mean_ms: f64, swing_ms: f64) -> impl Iterator<Item = f64> + Clone {
+    (0..slots).map(move |slot| mean_ms + swing_ms * (f64::from(slot % 2) - 0.5))
 }
 
 #[test]
 fn only_an_interval_wholly_outside_the_band_is_outside() {
-    assert_eq!(with_delay(121e3, Some(300.0), 800), Ok(Position::Above));
-    assert_eq!(with_delay(121e3, Some(400.0), 800), Ok(Position::Inside));
-    assert_eq!(with_delay(59e3, Some(300.0), 800), Ok(Position::Below));
-    assert_eq!(with_delay(59e3, Some(400.0), 800), Ok(Position::Inside));
+    let position = |mean_ms, swing_ms| {
+        with_slots(100.0, swinging(8, mean_ms, swing_ms))
+            .unwrap()
+            .position
+    };
+    assert_eq!(position(125.0, 2.0), Position::Above);
+    assert_eq!(position(121.0, 2.0), Position::Inside);
+    assert_eq!(position(55.0, 2.0), Position::Below);
+    assert_eq!(position(59.0, 2.0), Position::Inside);
+    // Wide, and yet wholly above.
+    let wide = with_slots(100.0, swinging(8, 300.0, 30.0)).unwrap();
+    assert!(
+        wide.high_us - wide.low_us > 30e3 && wide.position == Position::Above,
+        "{wide:?}"
+    );
+}
+
+#[test]
+fn the_window_grows_until_its_interval_is_narrow() {
+    let window = |swing_ms| with_slots(100.0, swinging(600, 90.0, swing_ms)).map(|reading| reading.window);
+    assert_eq!(window(2.0), Ok(Duration::from_secs(4)));
+    let (some, more) = (window(30.0).unwrap(), window(60.0).unwrap());
+    assert!(some > Duration::from_secs(4) && more > some, "{some:?}, {more:?}");
+    let never = with_slots(1.0, swinging(600, 90.0, 170.0));
+    let Err(HoldReason::TooFewRequests { seen_rps, needed_rps }) = never else {
+        panic!("{never:?}")
+    };
+    assert!(
+        (seen_rps - 2.0).abs() < 1e-9 && (2.0..5.0).contains(&needed_rps),
+        "{seen_rps}, {needed_rps}"
+    );
+}
+
+#[test]
+fn a_step_is_read_from_what_came_after_it() {
+    // 5 minutes at 90 ms, then 8 slots at 150 ms: the first window that decides holds only those.
+    let delays = swinging(592, 90.0, 4.0).chain(swinging(8, 150.0, 4.0));
+    let after = with_slots(100.0, delays).unwrap();
+    assert_eq!(
+        (after.position, after.window),
+        (Position::Above, Duration::from_secs(4))
+    );
+    assert!((after.value_us - 150e3).abs() < 1.0, "{after:?}");
+    // With 4 slots at 150 ms the short windows are wide, and a longer one says what was.
+    let before = with_slots(100.0, swinging(596, 90.0, 4.0).chain(swinging(4, 150.0, 4.0))).unwrap();
+    assert_eq!(before.position, Position::Inside);
+    assert!(before.window > Duration::from_secs(4), "{before:?}");
+}
+
+#[test]
+fn nothing_from_before_the_asked_time_is_read() {
+    let (mut snapshot, config) = snapshot();
+    let edge = snapshot.edges.get_mut(&area(EDGE)).unwrap();
+    edge.slots = swinging(600, 90.0, 4.0).map(|ms| delay_slot(100.0, ms)).collect();
+    edge.slots_end = Timestamp::from_start(Duration::from_secs(300));
+    snapshot.at = edge.slots_end;
+    let since = |ms| {
+        let since = Timestamp::from_start(Duration::from_millis(ms));
+        read(
+            snapshot.edges.get(&area(EDGE)),
+            &snapshot,
+            &Objective::default(),
+            &config,
+            since,
+        )
+    };
+    assert_eq!(
+        since(296_000).unwrap().from,
+        Timestamp::from_start(Duration::from_secs(296))
+    );
+    // 7 whole slots are not enough.
+    assert_eq!(since(296_001), Err(HoldReason::NoInterval));
+    assert_eq!(since(400_000), Err(HoldReason::NoInterval));
 }
 
 #[test]
 fn what_cannot_be_read_is_a_reason_never_a_delay_of_zero() {
-    let needed = 50;
+    // 12 requests in 4 s would do in 5 minutes; 12 in 5 minutes would not.
     assert_eq!(
-        with_delay(1.0, Some(1.0), 12),
-        Err(HoldReason::TooFewRequests { seen: 12, needed })
-    );
-    assert_eq!(with_delay(200e3, None, 800), Err(HoldReason::NoInterval));
-    assert_eq!(with_delay(f64::NAN, Some(1.0), 800), Err(HoldReason::NoInterval));
-    assert_eq!(
-        with_delay(200e3, Some(f64::INFINITY), 800),
+        with_slots(1.5, swinging(8, 1.0, 0.0)),
         Err(HoldReason::NoInterval)
     );
-    assert_eq!(reading_of(|s| s.edges.clear()), Err(HoldReason::NotHeardYet));
+    let few = (0..600).map(|slot| if slot % 50 == 49 { 100.0 } else { 0.0 });
+    let few = reading(|snapshot| {
+        let edge = snapshot.edges.get_mut(&area(EDGE)).unwrap();
+        edge.slots = few
+            .clone()
+            .map(|ms| delay_slot(f64::from(u8::from(ms > 0.0)), ms))
+            .collect();
+        edge.slots_end = snapshot.at.after(Duration::from_secs(600));
+        snapshot.at = edge.slots_end;
+    });
+    let Err(HoldReason::TooFewRequests { seen_rps, needed_rps }) = few else {
+        panic!("{few:?}")
+    };
+    assert!((seen_rps - 0.04).abs() < 1e-9 && (needed_rps - 50.0 / 300.0).abs() < 1e-9);
+    assert_eq!(reading(|s| s.edges.clear()), Err(HoldReason::NotHeardYet));
     let set = |delay: fn() -> Measured<_>| {
-        reading_of(move |s| s.edges.get_mut(&area(EDGE)).unwrap().user_delay = delay())
+        reading(move |s| s.edges.get_mut(&area(EDGE)).unwrap().user_delay = delay())
     };
     assert_eq!(set(|| Measured::NotYet), Err(HoldReason::NotHeardYet));
-    assert_eq!(set(|| Measured::Idle), Err(HoldReason::NoTraffic));
     let age = Duration::from_secs(9);
     assert_eq!(
         set(|| Measured::Stale {
@@ -63,25 +153,82 @@ fn what_cannot_be_read_is_a_reason_never_a_delay_of_zero() {
         }),
         Err(HoldReason::EdgeSilent { age })
     );
-    let errors = reading_of(|s| s.edges.get_mut(&area(EDGE)).unwrap().outcomes.no_response = 50);
+    let errors = reading(|s| s.edges.get_mut(&area(EDGE)).unwrap().outcomes.no_response = 50);
     assert!(matches!(errors, Err(HoldReason::Errors { share }) if share > 0.05));
+    let old = reading(|s| s.at = s.at.after(age));
+    assert_eq!(old, Err(HoldReason::StaleTelemetry { age }));
 }
 
 #[test]
-fn a_quantile_needs_ten_requests_beyond_it() {
-    let (snapshot, config) = snapshot();
+fn traffic_that_has_ended_is_no_delay() {
+    let ended = |busy: u32, empty: u32, requests: f64| {
+        reading(|snapshot| {
+            let edge = snapshot.edges.get_mut(&area(EDGE)).unwrap();
+            let busy = swinging(busy, 90.0, 4.0).map(|ms| delay_slot(requests, ms));
+            edge.slots = busy.chain((0..empty).map(|_| delay_slot(0.0, 0.0))).collect();
+            edge.slots_end = snapshot.at.after(Duration::from_secs(600));
+            snapshot.at = edge.slots_end;
+        })
+    };
+    assert_eq!(ended(400, 8, 100.0), Err(HoldReason::NoTraffic));
+    assert_eq!(ended(400, 60, 1.0), Err(HoldReason::NoTraffic));
+    // At 2 requests a second, 4 s without one may be chance.
+    assert!(ended(400, 8, 1.0).is_ok());
+}
+
+#[test]
+fn gateways_that_do_not_report_hold_the_edge() {
+    let position = |expected, heard, blind| {
+        let coverage = Coverage {
+            expected,
+            heard,
+            blind,
+        };
+        reading(move |s| s.edges.get_mut(&area(EDGE)).unwrap().coverage = coverage).map(|r| r.position)
+    };
+    let low = |share| {
+        Err(HoldReason::LowCoverage {
+            of: Covered::Gateways,
+            share,
+            needed: 1.0,
+        })
+    };
+    assert!(position(2, 2, 0).is_ok());
+    assert_eq!(position(2, 1, 0), low(0.5));
+    assert_eq!(position(4, 4, 1), low(0.75));
+}
+
+#[test]
+fn a_quantile_needs_requests_beyond_it() {
+    let (mut snapshot, config) = snapshot();
     let objective = Objective {
         statistic: Statistic::P99,
         ..Objective::default()
     };
-    let edge = snapshot.edges.get(&area(EDGE));
-    assert_eq!(
-        read(edge, &snapshot, &objective, &config).map(|reading| reading.position),
-        Err(HoldReason::TooFewRequests {
-            seen: 800,
-            needed: 1_000
-        })
-    );
+    let edge = snapshot.edges.get_mut(&area(EDGE)).unwrap();
+    // Not one delay like the other, so that ranks are delays.
+    let slot = |from: u32| DelaySlot {
+        count: 40,
+        sum_us: 40 * 90_000,
+        buckets: (0..40).map(|at| (70_000 + 1_000 * at + from, 1)).collect(),
+    };
+    edge.slots = (0..10).map(|at| slot(at * 37 % 100)).collect();
+    let read = |snapshot: &Snapshot| {
+        read(
+            snapshot.edges.get(&area(EDGE)),
+            snapshot,
+            &objective,
+            &config,
+            Timestamp::default(),
+        )
+    };
+    assert_eq!(read(&snapshot), Err(HoldReason::NoInterval));
+    let edge = snapshot.edges.get_mut(&area(EDGE)).unwrap();
+    edge.slots = (0..600).map(|at| slot(at * 37 % 100)).collect();
+    edge.slots_end = Timestamp::from_start(Duration::from_secs(300));
+    snapshot.at = edge.slots_end;
+    let reading = read(&snapshot).unwrap();
+    assert!(reading.requests > 1_000 && reading.high_us < 120e3, "{reading:?}");
 }
 
 #[test]
@@ -103,13 +250,21 @@ fn back_off_doubles_from_two_minutes_to_four_hours() {
 #[test]
 fn the_account_says_why_nothing_is_done() {
     let mut world = World::new(&[EDGE]);
-    world.edge().rate = 3.0;
+    world.edge().rate = 0.0;
     world.run(10);
     let accounts = accounts(&world.state, world.now);
     let account = &accounts[&area(EDGE)];
-    assert_eq!(account.sentence, "held: too few requests (12 of 50)");
+    assert_eq!(account.sentence, "held: no traffic");
     let json = serde_json::to_value(account).unwrap();
-    assert_eq!(json["held"]["kind"], "tooFewRequests");
+    assert_eq!(json["held"]["kind"], "noTraffic");
+    let few = HoldReason::TooFewRequests {
+        seen_rps: 0.21,
+        needed_rps: 3.0,
+    };
+    assert_eq!(
+        few.to_string(),
+        "too few requests (0.2 a second, about 3.0 are needed)"
+    );
     assert_eq!(
         HoldReason::NoPlan {
             why: NoPlan::TargetBelowLeak {

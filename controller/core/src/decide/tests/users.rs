@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::world::{CLOUD, area};
 use crate::cluster::RoutingPlan;
 use crate::decide::routes;
-use crate::ids::{AreaName, ServiceName};
+use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::snapshot::{
-    CallStats, Caller, Coverage, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
+    CallStats, Caller, Coverage, DelaySlot, DelayStats, EdgeSnapshot, MAX_DELAY_SLOTS, Measured,
+    OutcomeCounts, ReceivedStats, Snapshot,
 };
 
 pub(super) const TICK: Duration = Duration::from_millis(500);
@@ -63,6 +64,8 @@ pub(super) struct EdgeWorld {
     /// Instances of these are never Ready.
     pub(super) never_ready: BTreeSet<&'static str>,
     slots: VecDeque<Slot>,
+    /// What users waited, as long as evidence looks back.
+    delays: VecDeque<DelaySlot>,
     carry: BTreeMap<Key, f64>,
 }
 
@@ -81,6 +84,7 @@ impl Default for EdgeWorld {
             slow_everywhere: 1.0,
             never_ready: BTreeSet::new(),
             slots: VecDeque::new(),
+            delays: VecDeque::new(),
             carry: BTreeMap::new(),
         }
     }
@@ -88,6 +92,8 @@ impl Default for EdgeWorld {
 
 /// Own time of a service with nothing else to do, ms.
 const OWN_MS: f64 = 4.0;
+/// What each request takes inside each instance besides, however busy it is, ms.
+const IDLE_MS: f64 = 6.0;
 /// Use at which a queue is as long as it gets: the requests of a tick, not of all time.
 const FULL: f64 = 0.97;
 
@@ -135,7 +141,8 @@ impl EdgeWorld {
             let used = (here.get(service).copied().unwrap_or(0.0) / capacity).min(FULL);
             let cloud = OWN_MS * self.slow_everywhere;
             let own = [cloud * self.hog / (1.0 - used), cloud];
-            times.insert(service, Times { own, inside: own });
+            let inside = own.map(|own| own + IDLE_MS);
+            times.insert(service, Times { own, inside });
         }
         // The callees' times are whole before their caller's.
         for (caller, callee, calls) in CALLS.into_iter().rev() {
@@ -217,6 +224,11 @@ impl EdgeWorld {
                 }
             }
         }
+        self.delays
+            .push_back(delay_slot(slot.users * (1.0 - self.user_errors), slot.delay_ms));
+        if self.delays.len() > MAX_DELAY_SLOTS {
+            self.delays.pop_front();
+        }
         self.slots.push_back(slot);
         while self.slots.len() > SLOTS {
             self.slots.pop_front();
@@ -225,7 +237,7 @@ impl EdgeWorld {
 
     /// What was measured at `at`, without the other edges.
     pub(super) fn measure(&self, name: &AreaName, snapshot: &mut Snapshot) {
-        snapshot.edges.insert(name.clone(), self.snapshot());
+        snapshot.edges.insert(name.clone(), self.snapshot(snapshot.at));
         if self.silent {
             return;
         }
@@ -264,7 +276,7 @@ impl EdgeWorld {
             }));
     }
 
-    fn snapshot(&self) -> EdgeSnapshot {
+    fn snapshot(&self, at: Timestamp) -> EdgeSnapshot {
         let users: f64 = self.slots.iter().map(|slot| slot.users).sum();
         let window_s = TICK.as_secs_f64() * f64::from(u32::try_from(SLOTS).unwrap());
         let silence = Duration::from_secs(9);
@@ -292,7 +304,8 @@ impl EdgeWorld {
                 value: Duration::from_secs_f64(self.rtt_ms / 1e3),
             },
             report_age,
-            slots: Vec::new(),
+            slots: self.delays.iter().cloned().collect(),
+            slots_end: at,
             coverage: Coverage::default(),
         }
     }
@@ -301,8 +314,6 @@ impl EdgeWorld {
         let slots: Vec<f64> = self.slots.iter().map(|slot| slot.delay_ms * 1e3).collect();
         let n = f64::from(u32::try_from(slots.len()).unwrap());
         let mean_us = slots.iter().sum::<f64>() / n;
-        let squares: f64 = slots.iter().map(|delay| (delay - mean_us).powi(2)).sum();
-        let error = (slots.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt());
         let value = whole(mean_us);
         DelayStats {
             count,
@@ -311,8 +322,18 @@ impl EdgeWorld {
             p90_us: value,
             p95_us: value,
             p99_us: value,
-            mean_standard_error_us: error,
         }
+    }
+}
+
+/// Requests that all took as long.
+pub(super) fn delay_slot(requests: f64, ms: f64) -> DelaySlot {
+    let (count, us) = (whole(requests), whole(ms * 1e3));
+    let bucket = (u32::try_from(us).unwrap(), u32::try_from(count).unwrap());
+    DelaySlot {
+        count,
+        sum_us: count * us,
+        buckets: [bucket].into_iter().filter(|(_, n)| *n > 0).collect(),
     }
 }
 

@@ -1,0 +1,213 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use gma_core::cluster::{Cluster, Instance, Phase};
+use gma_core::decide::{Ask, Config, Direction, NoPlan, PlannedMove, Planner as _, Statistic};
+use gma_core::ids::{AreaName, ServiceName, Timestamp};
+use gma_core::measured::Learned;
+use gma_core::snapshot::{
+    CallStats, Caller, Coverage, DelayStats, EdgeSnapshot, Measured, OutcomeCounts, ReceivedStats, Snapshot,
+};
+
+use super::MeasuredPlanner;
+
+const EDGES: [&str; 2] = ["edge-1", "edge-2"];
+const SERVICES: [&str; 2] = ["a", "b"];
+/// Requests of each edge's users to each service in the window.
+const REQUESTS: u64 = 1_000;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Users of both edges send half of their requests to each of two services in the cloud: 10 ms there, 80 ms away.
+fn snapshot() -> Snapshot {
+    let outcomes = |ok| OutcomeCounts {
+        ok,
+        ..OutcomeCounts::default()
+    };
+    let edge = || EdgeSnapshot {
+        user_delay: Measured::Present {
+            value: DelayStats {
+                count: 2 * REQUESTS,
+                mean_us: 90_000.0,
+                p50_us: 90_000,
+                p90_us: 91_000,
+                p95_us: 91_500,
+                p99_us: 92_000,
+            },
+        },
+        outcomes: outcomes(2 * REQUESTS),
+        rate_rps: 200.0,
+        rtt: Measured::Present {
+            value: Duration::from_millis(80),
+        },
+        report_age: Measured::Present {
+            value: Duration::from_millis(500),
+        },
+        slots: Vec::new(),
+        slots_end: Timestamp::default(),
+        coverage: Coverage::default(),
+    };
+    let calls = EDGES.iter().flat_map(|edge| {
+        SERVICES.iter().map(|service| CallStats {
+            caller: Caller::User { edge: (*edge).into() },
+            callee: (*service).into(),
+            callee_area: Some("cloud".into()),
+            outcomes: outcomes(REQUESTS),
+            timed: REQUESTS,
+            sum_us: 90_000 * REQUESTS,
+            response_bytes: 1_000 * REQUESTS,
+        })
+    });
+    let received = SERVICES.iter().map(|service| ReceivedStats {
+        service: (*service).into(),
+        area: "cloud".into(),
+        outcomes: outcomes(2 * REQUESTS),
+        timed: 2 * REQUESTS,
+        sum_us: 10_000 * 2 * REQUESTS,
+        response_bytes: 1_000 * 2 * REQUESTS,
+    });
+    Snapshot {
+        at: Timestamp::from_start(WINDOW),
+        window: WINDOW,
+        edges: EDGES.iter().map(|name| ((*name).into(), edge())).collect(),
+        calls: calls.collect(),
+        received: received.collect(),
+        coverage: Vec::new(),
+        network: Vec::new(),
+    }
+}
+
+fn cluster() -> Cluster {
+    let instance = |service: &&str| Instance {
+        service: (*service).into(),
+        area: "cloud".into(),
+        phase: Phase::Ready,
+        reason: None,
+        replicas: 2,
+        cpu_seconds: None,
+        memory_bytes: None,
+        autoscaler_wants: None,
+    };
+    Cluster {
+        instances: SERVICES.iter().map(instance).collect(),
+        ..Cluster::default()
+    }
+}
+
+/// 0.72 cores each with 0.6 a replica: two replicas in the cloud, one once half of the requests leave.
+fn planner(statistic: Statistic) -> MeasuredPlanner {
+    let mut config = Config::new("cloud".into(), EDGES.map(AreaName::from));
+    for objective in config.edges.values_mut() {
+        objective.statistic = statistic;
+    }
+    let mut planner = MeasuredPlanner::new(&config, Learned::default());
+    let cores = SERVICES.map(|service| (ServiceName::from(service), 0.72));
+    planner.observe(&snapshot(), cores.into());
+    planner
+}
+
+fn ask(edge: &str) -> Ask {
+    Ask {
+        edge: edge.into(),
+        direction: Direction::Offload,
+        target_us: 60_000.0,
+        fixed: BTreeSet::new(),
+    }
+}
+
+fn answers(planner: &MeasuredPlanner, asks: &[Ask]) -> BTreeMap<AreaName, Result<PlannedMove, NoPlan>> {
+    planner.plan(asks, &snapshot(), &cluster())
+}
+
+#[test]
+fn together_is_cheaper_than_one_after_the_other() {
+    let planner = planner(Statistic::Mean);
+    let alone = EDGES.map(|edge| answers(&planner, &[ask(edge)])[&edge.into()].clone().unwrap());
+    let [first, second] = &alone;
+    assert_eq!(
+        (first.add.len(), &first.add),
+        (1, &second.add),
+        "alone both take the same"
+    );
+
+    let together = answers(&planner, &EDGES.map(ask));
+    let [first, second] = EDGES.map(|edge| together[&edge.into()].clone().unwrap());
+    assert_eq!((first.add.len(), second.add.len()), (1, 1));
+    assert!(first.add.is_disjoint(&second.add), "{first:?} {second:?}");
+    for planned in [&first, &second] {
+        assert!(planned.predicted_us <= 60_000.0, "{planned:?}");
+        let search = planned.search.as_ref().unwrap();
+        assert_eq!(search.together, EDGES.map(AreaName::from).into());
+        assert!(
+            search.optimal && search.gap < 1e-6 && search.evaluations > 0,
+            "{search:?}"
+        );
+        assert!(search.cost_bound <= search.cost_together);
+        // Each alone would cost as much; both together save the second replica of each service in the cloud.
+        assert!(
+            search.cost_together
+                < planned.cost_before + 2.0 * (planned.cost_after - planned.cost_before) + 1e-9
+        );
+    }
+}
+
+#[test]
+fn what_is_fixed_is_planned_around() {
+    let planner = planner(Statistic::Mean);
+    for service in SERVICES {
+        let mut ask = ask("edge-1");
+        ask.fixed.insert(service.into());
+        let planned = answers(&planner, &[ask])[&"edge-1".into()].clone().unwrap();
+        assert!(
+            !planned.add.contains(&service.into()) && planned.add.len() == 1,
+            "{planned:?}"
+        );
+    }
+}
+
+#[test]
+fn quantiles_are_met_together() {
+    let planner = planner(Statistic::P95);
+    let together = answers(&planner, &EDGES.map(ask));
+    for edge in EDGES {
+        let planned = together[&edge.into()].clone().unwrap();
+        // Half of the requests away is not enough for a 95th percentile.
+        assert_eq!(planned.add, SERVICES.map(ServiceName::from).into());
+        assert!(planned.predicted_us <= 60_000.0, "{planned:?}");
+        assert!((planned.measured_us - 91_500.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn an_edge_that_lacks_data_does_not_hold_the_other() {
+    let planner = planner(Statistic::Mean);
+    let mut snapshot = snapshot();
+    snapshot.edges.get_mut(&"edge-1".into()).unwrap().rtt = Measured::NotYet;
+    let answers = planner.plan(&EDGES.map(ask), &snapshot, &cluster());
+    assert!(
+        matches!(&answers[&"edge-1".into()], Err(NoPlan::NotEnoughData { what }) if what.contains("round trip"))
+    );
+    assert_eq!(answers[&"edge-2".into()].as_ref().unwrap().add.len(), 1);
+}
+
+#[test]
+fn no_room_is_said() {
+    let mut planner = planner(Statistic::Mean);
+    planner.settings.edges[0].capacity.pods = Some(0);
+    // In the band nothing is done for want of room.
+    let mut asks = EDGES.map(ask);
+    let mut snapshot = snapshot();
+    for edge in snapshot.edges.values_mut() {
+        if let Measured::Present { value } = &mut edge.user_delay {
+            value.mean_us = 130_000.0;
+        }
+    }
+    for ask in &mut asks {
+        ask.target_us = 90_000.0;
+    }
+    let answers = planner.plan(&asks, &snapshot, &cluster());
+    assert!(
+        matches!(answers[&"edge-1".into()], Err(NoPlan::Capacity { .. })),
+        "{answers:?}"
+    );
+    assert!(answers[&"edge-2".into()].is_ok(), "{answers:?}");
+}
