@@ -9,7 +9,7 @@ export GMA_ENVOY := $(CURDIR)/.tools/envoy/envoy/_bin/envoy
 export GMA_FILTER := $(CURDIR)/target/gma-filter.wasm
 export GMA_BIN := $(CURDIR)/target/release
 
-.PHONY: help playground chaos soak test check bench-filter bench-solver build filter tools preflight
+.PHONY: help playground chaos soak test check bench-filter bench-solver bench-ingest build filter tools preflight
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,8 +41,8 @@ filter: preflight ## build the WebAssembly module, target/gma-filter.wasm
 build: preflight filter tools ## build the filter, the controller, the cell and the playground
 	cargo build --quiet --release -p gma -p gma-cell -p gma-playground
 
-playground: build ## offload and unoffload on this machine, with a report (SEED=1 ARGS='--stay' ARGS='--json FILE')
-	@target/release/gma-playground $(if $(SEED),--seed $(SEED)) $(ARGS)
+playground: build ## the whole loop on this machine, with a report (SCENARIO=crash SEED=1 ARGS='--stay' ARGS='--json FILE')
+	@target/release/gma-playground $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 chaos: build ## faults on real Envoys under load, with a table (ARGS='--json FILE' ARGS='--only NAME')
 	cargo build --quiet -p gma-filter --features trap --target wasm32-wasip1 --profile wasm
@@ -74,3 +74,6 @@ bench-filter: build ## CPU of Envoy per request: no filter, stock SDK, ours (FIL
 
 bench-solver: preflight ## solver against every strategy: time, cost, gap, memory (ARGS='FILTER' for criterion)
 	cargo bench --quiet -p gma-core --bench solver -- $(ARGS)
+
+bench-ingest: preflight ## reports of 10,000 proxies into the telemetry: CPU, memory, lost
+	@cargo bench --quiet -p gma-telemetry --bench ingest

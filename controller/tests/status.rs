@@ -35,7 +35,10 @@ impl Served {
             .enable_all()
             .build()
             .unwrap();
-        let shared = Arc::new(Shared::new(Telemetry::new(gma_telemetry::Config::default())));
+        let shared = Arc::new(Shared::new(
+            Telemetry::new(gma_telemetry::Config::default()),
+            Timestamp::default(),
+        ));
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
             .unwrap();

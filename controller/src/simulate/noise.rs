@@ -274,6 +274,8 @@ impl Watched {
             && let (Some(edge), Some(slot)) = (self.snapshot.edges.get_mut(&self.edge), self.late.pop_front())
         {
             see(edge, slot);
+            edge.slots_end =
+                Timestamp::from_start(DELAY_SLOT * u32::try_from(self.at - LAG).unwrap_or(u32::MAX));
             edge.slots_end = slot_end(self.at - LAG);
         }
         self.snapshot.at = now;

@@ -304,6 +304,10 @@ fn trigger(decision: &Decision, row: &mut impl FnMut(&str, &str)) {
             row("share", &format!("{from} % to {to} %"));
         }
         Trigger::InstanceFailed => row("because", "an instance at the edge that carried traffic failed"),
+        Trigger::Failing => row(
+            "because",
+            "callers at the edge saw an instance there fail, and not in the cloud",
+        ),
         Trigger::Unfinished => row("because", "a move was found that no finished decision explains"),
     }
 }

@@ -65,6 +65,8 @@ pub(super) struct AccountView {
     #[serde(default)]
     pub(super) decisions: Vec<ToldView>,
     pub(super) complaint: Option<String>,
+    #[serde(default)]
+    pub(super) progress: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -118,6 +118,8 @@ pub struct PlacedReport {
 pub struct PlanReport {
     /// Its number, for `gma explain --decision`.
     pub id: u64,
+    /// How far it is, in words.
+    pub progress: Option<String>,
     /// What was reached and when, on the controller's clock.
     pub times: Times,
     /// The controller's clock now.
@@ -180,6 +182,7 @@ fn edge_report(round: &RoundView, edge: &AreaName) -> EdgeReport {
             .and_then(|account| account.plan.as_ref())
             .map(|plan| PlanReport {
                 id: plan.id,
+                progress: account.and_then(|account| account.progress.clone()),
                 times: plan.times,
                 now: round.at,
             }),

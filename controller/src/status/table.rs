@@ -98,10 +98,12 @@ fn block(edge: &EdgeReport, paint: Paint) -> String {
         row("cost", &format!("{cost:.4} an hour"));
     }
     if let Some(plan) = &edge.plan {
-        row(
-            "plan",
-            &format!("decision {}: {}", plan.id, reached(&plan.times, plan.now)),
-        );
+        let progress = plan
+            .progress
+            .as_ref()
+            .map_or_else(String::new, |progress| format!("{progress}; "));
+        let reached = reached(&plan.times, plan.now);
+        row("plan", &format!("decision {}: {progress}{reached}", plan.id));
     }
     if let Some(complaint) = &edge.complaint {
         row("complaint", &paint.paint(Tone::Bad, complaint));

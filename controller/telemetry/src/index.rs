@@ -110,6 +110,11 @@ impl Index {
         self.proxies = proxies;
     }
 
+    /// Proxies of the directory.
+    pub(crate) fn proxies(&self) -> usize {
+        self.proxies.len()
+    }
+
     pub(crate) fn place(&self, node: &str) -> Option<Arc<Place>> {
         self.proxies.get(node).cloned()
     }

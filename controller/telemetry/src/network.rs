@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use gma_core::snapshot::NetworkTime;
 
 use crate::index::{AreaIx, CallerIx, Index, ServiceIx, Side};
-use crate::slot::Data;
+use crate::slot::Sums;
 
 /// Calls without which a mean says nothing.
 const LEAST_CALLS: u64 = 50;
@@ -36,11 +36,12 @@ pub(crate) struct Timed {
 }
 
 impl Timed {
-    pub(crate) fn of(data: &Data, moments: (f64, f64)) -> Self {
+    pub(crate) fn of(sums: &Sums) -> Self {
         Self {
-            count: data.count,
-            sum_us: data.sum_us as f64,
-            moments,
+            count: sums.count,
+            sum_us: sums.sum_us as f64,
+            // Doubled, so that the middle of a bucket is whole.
+            moments: (sums.doubled.0 as f64 / 2.0, sums.doubled.1 as f64 / 4.0),
         }
     }
 

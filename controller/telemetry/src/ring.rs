@@ -6,7 +6,7 @@ use std::time::Duration;
 use gma_core::ids::Timestamp;
 
 use crate::index::Side;
-use crate::slot::{Data, Segment};
+use crate::slot::{Segment, Sums};
 
 /// How long slots are kept: the longest window that a decision may look at.
 pub(crate) const KEEP: Duration = Duration::from_secs(300);
@@ -14,7 +14,8 @@ pub(crate) const KEEP: Duration = Duration::from_secs(300);
 /// Slot of what gateways report: the pace that they are asked for, and the batch of the mean's error.
 pub(crate) const GATEWAY_SLOT: Duration = Duration::from_millis(500);
 
-/// Slot of everything else, likewise. Decisions stand on 4 s: that holds two reports of each proxy at least.
+/// Slot of everything else: the pace that small meshes are asked for. Decisions stand on 4 s: that holds two reports
+/// of each proxy at least.
 pub(crate) const SIDECAR_SLOT: Duration = Duration::from_secs(1);
 
 /// Microseconds from the controller's start; negative before it.
@@ -29,7 +30,7 @@ pub(crate) struct Span {
 
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
-    slots: VecDeque<(i64, Data)>,
+    slots: VecDeque<(i64, Sums)>,
 }
 
 pub(crate) fn micros(duration: Duration) -> Micros {
@@ -98,14 +99,14 @@ pub(crate) fn segments(span: Span, width: Duration, now: Timestamp) -> Vec<Segme
 // === impl Ring ===
 
 impl Ring {
-    pub(crate) fn add(&mut self, slot: i64, data: &Data) {
+    pub(crate) fn add(&mut self, slot: i64, sums: &Sums) {
         let position = self.slots.partition_point(|(index, _)| *index <= slot);
         match position
             .checked_sub(1)
             .and_then(|before| self.slots.get_mut(before))
         {
-            Some((index, found)) if *index == slot => found.merge(data),
-            _ => self.slots.insert(position, (slot, data.clone())),
+            Some((index, found)) if *index == slot => found.merge(sums),
+            _ => self.slots.insert(position, (slot, *sums)),
         }
     }
 
@@ -119,10 +120,12 @@ impl Ring {
         self.slots.is_empty()
     }
 
-    /// Slots from `first` on, ascending.
-    pub(crate) fn since(&self, first: i64) -> impl Iterator<Item = &(i64, Data)> {
+    /// Slots from `first` to `last`, ascending.
+    pub(crate) fn between(&self, first: i64, last: i64) -> impl Iterator<Item = &(i64, Sums)> {
         let from = self.slots.partition_point(|(index, _)| *index < first);
-        self.slots.range(from..)
+        self.slots
+            .range(from..)
+            .take_while(move |(index, _)| *index <= last)
     }
 }
 
@@ -178,16 +181,19 @@ mod tests {
     #[test]
     fn ring_keeps_order_whatever_comes_late() {
         let mut ring = Ring::default();
-        let one = Data {
+        let one = Sums {
             count: 1,
-            ..Data::default()
+            ..Sums::default()
         };
         for slot in [5, 3, 5, 4, 9, 3] {
             ring.add(slot, &one);
         }
-        let counts: Vec<_> = ring.since(4).map(|(slot, data)| (*slot, data.count)).collect();
+        let counts: Vec<_> = ring
+            .between(4, 9)
+            .map(|(slot, sums)| (*slot, sums.count))
+            .collect();
         assert_eq!(counts, [(4, 1), (5, 2), (9, 1)]);
         ring.expire(6);
-        assert_eq!(ring.since(0).count(), 1);
+        assert_eq!(ring.between(0, 9).count(), 1);
     }
 }

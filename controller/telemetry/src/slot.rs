@@ -15,12 +15,83 @@ pub(crate) struct Data {
     pub(crate) buckets: Vec<(u16, u32)>,
 }
 
+/// Requests of one key, where no quantile is asked for: a tenth of the memory of [`Data`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) count: u64,
+    pub(crate) long_count: u64,
+    pub(crate) sum_us: u64,
+    pub(crate) response_bytes: u64,
+    /// Of the durations, doubled, by the middles of their buckets: sum, and sum of the squares. Whole numbers, so
+    /// that the order of reports does not matter.
+    pub(crate) doubled: (u64, u128),
+}
+
 /// A part of a window's time: up to `until` (µs from the window's start). `slot` is none for the part
 /// that is too old to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) slot: Option<i64>,
     pub(crate) until: u64,
+}
+
+// === impl Sums ===
+
+impl Sums {
+    pub(crate) fn of(data: &Data) -> Self {
+        let terms = data.buckets.iter().map(|(bucket, n)| {
+            let bucket = usize::from(*bucket);
+            let doubled = lowest_us(bucket) + highest_us(bucket);
+            let n = u64::from(*n);
+            (doubled * n, u128::from(doubled * doubled) * u128::from(n))
+        });
+        Self {
+            count: data.count,
+            long_count: data.long_count,
+            sum_us: data.sum_us,
+            response_bytes: data.response_bytes,
+            doubled: terms.fold((0, 0), plus),
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.count = self.count.saturating_add(other.count);
+        self.long_count = self.long_count.saturating_add(other.long_count);
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
+        self.response_bytes = self.response_bytes.saturating_add(other.response_bytes);
+        self.doubled = plus(self.doubled, other.doubled);
+    }
+
+    /// The part of these requests that falls in each segment, laid evenly; the parts sum to the whole, counts and
+    /// sums exactly.
+    pub(crate) fn spread(self, segments: &[Segment]) -> Vec<Self> {
+        if segments.len() <= 1 {
+            return vec![self];
+        }
+        let mut parts = vec![Self::default(); segments.len()];
+        let ends: Vec<u64> = segments.iter().map(|segment| segment.until).collect();
+        lay(self.count, HALF, &ends, |at, n| {
+            if let Some(part) = parts.get_mut(at) {
+                part.count = n;
+            }
+        });
+        lay(self.long_count, HALF, &ends, |at, n| {
+            if let Some(part) = parts.get_mut(at) {
+                part.long_count = n;
+            }
+        });
+        let counts: Vec<u64> = parts.iter().map(|part| part.count).collect();
+        let shares = |whole| divide(whole, &counts);
+        let (times, bytes) = (shares(self.sum_us.into()), shares(self.response_bytes.into()));
+        let (sums, squares) = (shares(self.doubled.0.into()), shares(self.doubled.1));
+        let shares = times.into_iter().zip(bytes).zip(sums.into_iter().zip(squares));
+        for (part, ((sum_us, bytes), (sum, squares))) in parts.iter_mut().zip(shares) {
+            // Each is a part of a number that fits.
+            (part.sum_us, part.response_bytes) = (sum_us as u64, bytes as u64);
+            part.doubled = (sum as u64, squares);
+        }
+        parts
+    }
 }
 
 // === impl Data ===
@@ -40,16 +111,6 @@ impl Data {
             response_bytes: series.response_bytes,
             buckets: buckets.unwrap_or_default(),
         }
-    }
-
-    /// Sum of the durations by the middle of each bucket, µs, and of their squares, µs².
-    pub(crate) fn moments(&self) -> (f64, f64) {
-        let terms = self.buckets.iter().map(|(bucket, n)| {
-            let bucket = usize::from(*bucket);
-            let middle = (lowest_us(bucket) + highest_us(bucket)) as f64 / 2.0;
-            (middle * f64::from(*n), middle * middle * f64::from(*n))
-        });
-        terms.fold((0.0, 0.0), |sum, term| (sum.0 + term.0, sum.1 + term.1))
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -94,12 +155,12 @@ impl Data {
             add(&mut parts, at, |part| &mut part.long_count, n);
         });
         let likely: Vec<u64> = parts.iter().map(likely_sum_us).collect();
-        for (part, share) in parts.iter_mut().zip(divide(self.sum_us, &likely)) {
-            part.sum_us = share;
+        for (part, share) in parts.iter_mut().zip(divide(self.sum_us.into(), &likely)) {
+            part.sum_us = share as u64;
         }
         let counts: Vec<u64> = parts.iter().map(|part| part.count).collect();
-        for (part, share) in parts.iter_mut().zip(divide(self.response_bytes, &counts)) {
-            part.response_bytes = share;
+        for (part, share) in parts.iter_mut().zip(divide(self.response_bytes.into(), &counts)) {
+            part.response_bytes = share as u64;
         }
         parts
     }
@@ -171,17 +232,21 @@ fn likely_sum_us(part: &Data) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
+fn plus(left: (u64, u128), right: (u64, u128)) -> (u64, u128) {
+    (left.0.saturating_add(right.0), left.1.saturating_add(right.1))
+}
+
 /// Whole numbers in proportion to `shares` that sum to `whole`.
-fn divide(whole: u64, shares: &[u64]) -> Vec<u64> {
+fn divide(whole: u128, shares: &[u64]) -> Vec<u128> {
     let all: u128 = shares.iter().map(|share| u128::from(*share)).sum();
-    let (mut seen, mut given) = (0u128, 0u64);
+    let (mut seen, mut given) = (0u128, 0u128);
     let last = shares.len().saturating_sub(1);
     let share_of = |(at, share): (usize, &u64)| {
         seen += u128::from(*share);
         let until = if at == last || all == 0 {
             whole
         } else {
-            (u128::from(whole) * seen / all) as u64
+            whole.saturating_mul(seen) / all
         };
         let part = until - given;
         given = until;
@@ -270,6 +335,16 @@ mod tests {
                 sum.merge(part);
             }
             prop_assert_eq!(sum, data);
+        }
+
+        #[test]
+        fn spreading_sums_conserves_them(data in data(), segments in segments()) {
+            let whole = Sums::of(&data);
+            let mut sum = Sums::default();
+            for part in whole.spread(&segments) {
+                sum.merge(&part);
+            }
+            prop_assert_eq!(sum, whole);
         }
 
         #[test]

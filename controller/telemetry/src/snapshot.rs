@@ -15,7 +15,7 @@ use crate::coverage::{Covered, Proxies};
 use crate::index::{AreaIx, CallerIx, Index, SeriesKey, Side};
 use crate::network::{self, Timed};
 use crate::ring::{self, GATEWAY_SLOT, Micros, Ring, Span};
-use crate::slot::Data;
+use crate::slot::{Data, Sums};
 use crate::users::Users;
 
 /// Shortest window for a round trip, and the samples that it must hold.
@@ -115,13 +115,14 @@ pub(crate) struct Sources<'a> {
     pub(crate) proxies: &'a Proxies,
     /// A VM that says nothing for so long is silent.
     pub(crate) silence: Duration,
+    /// What sidecars measured is whole so long ago.
+    pub(crate) lag: Duration,
 }
 
 #[derive(Debug, Default)]
 struct SideSums {
     outcomes: OutcomeCounts,
-    timed: Data,
-    moments: (f64, f64),
+    timed: Sums,
 }
 
 pub(crate) fn of(sources: &Sources<'_>, now: Timestamp, window: Duration) -> Snapshot {
@@ -131,17 +132,24 @@ pub(crate) fn of(sources: &Sources<'_>, now: Timestamp, window: Duration) -> Sna
         .map(|edge| (edge, OutcomeCounts::default()))
         .collect();
     let mut sides: BTreeMap<Side, SideSums> = BTreeMap::new();
+    let told = now.since(Timestamp::from_start(sources.lag));
     for (key, ring) in sources.series {
-        let first = ring::first_of(ring::width(key.side), now, window);
-        for (_, data) in ring.since(first) {
+        // What sidecars say is whole only a pace later.
+        let end = if key.side.is_of_user() {
+            now
+        } else {
+            Timestamp::from_start(told)
+        };
+        let width = ring::width(key.side);
+        let (first, last) = (
+            ring::first_of(width, end, window),
+            ring::first_of(width, end, Duration::ZERO),
+        );
+        for (_, slot) in ring.between(first, last) {
             let sums = sides.entry(key.side).or_default();
-            count(&mut sums.outcomes, key.outcome, data);
+            count(&mut sums.outcomes, key.outcome, slot);
             if key.outcome.is_timed() {
-                sums.timed.count = sums.timed.count.saturating_add(data.count);
-                sums.timed.sum_us = sums.timed.sum_us.saturating_add(data.sum_us);
-                sums.timed.response_bytes = sums.timed.response_bytes.saturating_add(data.response_bytes);
-                let (sum, squares) = data.moments();
-                sums.moments = (sums.moments.0 + sum, sums.moments.1 + squares);
+                sums.timed.merge(slot);
             }
             if let Side::Call {
                 caller: CallerIx::User(edge),
@@ -149,7 +157,7 @@ pub(crate) fn of(sources: &Sources<'_>, now: Timestamp, window: Duration) -> Sna
             } = key.side
                 && let Some(outcomes) = outcomes.get_mut(&edge)
             {
-                count(outcomes, key.outcome, data);
+                count(outcomes, key.outcome, slot);
             }
         }
     }
@@ -168,9 +176,7 @@ pub(crate) fn of(sources: &Sources<'_>, now: Timestamp, window: Duration) -> Sna
         Some((index.area_name(ix)?.clone(), edge.snapshot(now, window)))
     };
     let edges: BTreeMap<AreaName, EdgeSnapshot> = outcomes.into_iter().filter_map(edge).collect();
-    let timed = sides
-        .iter()
-        .map(|(side, sums)| (*side, Timed::of(&sums.timed, sums.moments)));
+    let timed = sides.iter().map(|(side, sums)| (*side, Timed::of(&sums.timed)));
     let network = network::times(index, timed);
     let (calls, received) = tables(index, sides);
     Snapshot {
@@ -287,7 +293,7 @@ impl Edge<'_> {
 fn tables(index: &Index, sides: BTreeMap<Side, SideSums>) -> (Vec<CallStats>, Vec<ReceivedStats>) {
     let (mut calls, mut received) = (Vec::new(), Vec::new());
     for (side, SideSums { outcomes, timed, .. }) in sides {
-        let Data {
+        let Sums {
             count: timed,
             sum_us,
             response_bytes,
@@ -333,7 +339,7 @@ fn tables(index: &Index, sides: BTreeMap<Side, SideSums>) -> (Vec<CallStats>, Ve
     (calls, received)
 }
 
-fn count(outcomes: &mut OutcomeCounts, outcome: Outcome, data: &Data) {
+fn count(outcomes: &mut OutcomeCounts, outcome: Outcome, data: &Sums) {
     let field = match outcome {
         Outcome::Ok => &mut outcomes.ok,
         Outcome::ClientError => &mut outcomes.client_error,

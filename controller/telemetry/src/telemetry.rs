@@ -15,13 +15,18 @@ use crate::directory::Directory;
 use crate::export::{Export, Exported};
 use crate::index::{AreaIx, CallerIx, Index, Place, SeriesKey, Side};
 use crate::ring::{self, Ring, Span};
-use crate::slot::Data;
+use crate::slot::{Data, Sums};
 use crate::snapshot::{self, EdgeSignals, Sources};
 use crate::users::Users;
 use crate::vms::{Vm, Vms};
 
 /// How often expired slots and silent VMs are looked for; each look walks all of them.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
+
+/// A pace of 1 s up to 1,000 proxies, of 10 s from 10,000 on: 1,000 proxies' reports a second. The call graph is then
+/// up to 9 s old; users' delays, on which decisions stand, are not.
+const PACE_PER_PROXY: Duration = Duration::from_millis(1);
+const SLOWEST_PACE: Duration = Duration::from_secs(10);
 
 /// Unknown nodes whose name is remembered, so that each is logged once. Past it they are logged no
 /// more, only counted.
@@ -33,7 +38,8 @@ const MAX_UNKNOWN_NODES: usize = 1_000;
 pub struct Config {
     /// How often a gateway is asked to report.
     pub gateway_pace: Duration,
-    /// How often other proxies are asked to report.
+    /// How often other proxies are asked to report; less often where there are more than 1,000 proxies
+    /// ([`Telemetry::sidecar_pace`]).
     pub sidecar_pace: Duration,
     /// How often filters without requests are configured to report (their `heartbeat`); who is silent for 1.5 of it
     /// is not heard.
@@ -215,7 +221,7 @@ impl Telemetry {
             next_ms: millis(if place.is_gateway {
                 self.config.gateway_pace
             } else {
-                self.config.sidecar_pace
+                self.sidecar_pace()
             }),
             resync: self.vms.vms.get(&vm).is_some_and(|vm| vm.wants_totals),
             served_us: micros(served),
@@ -236,8 +242,15 @@ impl Telemetry {
             proxies: &self.proxies,
             // One heartbeat may be lost or late.
             silence: self.config.heartbeat.mul_f64(1.5),
+            lag: self.sidecar_pace().saturating_sub(ring::SIDECAR_SLOT),
         };
         snapshot::of(&sources, now, window)
+    }
+
+    /// How often sidecars are asked to report now: the configured pace, and the slower the more proxies there are.
+    pub fn sidecar_pace(&self) -> Duration {
+        let by_size = PACE_PER_PROXY.saturating_mul(u32::try_from(self.index.proxies()).unwrap_or(u32::MAX));
+        by_size.min(SLOWEST_PACE).max(self.config.sidecar_pace)
     }
 
     /// Exact totals since the start of each VM.
@@ -354,22 +367,26 @@ impl Telemetry {
         if segments.iter().all(|segment| segment.slot.is_none()) {
             return;
         }
-        let mut users = match key.side {
-            Side::Call {
-                caller: CallerIx::User(edge),
-                ..
-            } if key.outcome.is_timed() => Some(self.users.entry(edge).or_default()),
-            Side::Call { .. } | Side::Received { .. } => None,
-        };
+        if let Side::Call {
+            caller: CallerIx::User(edge),
+            ..
+        } = key.side
+            && key.outcome.is_timed()
+            && data.count > 0
+        {
+            let users = self.users.entry(edge).or_default();
+            for (segment, part) in segments.iter().zip(data.clone().spread(&segments)) {
+                if let Some(slot) = segment.slot.filter(|_| part.count > 0) {
+                    users.add(slot, &part);
+                }
+            }
+        }
         let ring = self.series.entry(key).or_default();
-        for (segment, part) in segments.iter().zip(data.spread(&segments)) {
+        for (segment, part) in segments.iter().zip(Sums::of(&data).spread(&segments)) {
             if let Some(slot) = segment.slot
                 && (part.count > 0 || part.long_count > 0)
             {
                 ring.add(slot, &part);
-                if let Some(users) = users.as_mut().filter(|_| part.count > 0) {
-                    users.add(slot, &part);
-                }
             }
         }
     }
@@ -398,7 +415,7 @@ impl Telemetry {
             vm: report.head.vm,
             seq: report.head.seq,
             verdict: Verdict::Busy,
-            next_ms: millis(self.config.sidecar_pace),
+            next_ms: millis(self.sidecar_pace()),
             resync: false,
             served_us: micros(served),
         };
@@ -428,7 +445,7 @@ impl Telemetry {
             vm,
             seq,
             verdict: Verdict::Refused(reason),
-            next_ms: millis(self.config.sidecar_pace),
+            next_ms: millis(self.sidecar_pace()),
             resync: false,
             served_us: micros(served),
         });

@@ -42,6 +42,14 @@ impl Expected {
         }
     }
 
+    /// One move.
+    pub(crate) fn one(direction: Direction, outcome: fn(&Outcome) -> bool) -> Self {
+        Self {
+            moves: vec![Wanted { direction, outcome }],
+            is_fast: true,
+        }
+    }
+
     /// A controller that was killed meanwhile may be later.
     pub(crate) fn at_leisure(mut self) -> Self {
         self.is_fast = false;
@@ -113,9 +121,15 @@ fn of_move(made: &Move, expected: &Expected, [lower, upper]: [f64; 2], complaint
 }
 
 fn of_edge(name: &str, edge: &EdgeReport, complaints: &mut Vec<String>) {
-    let bad = edge.failed - edge.failed_excused;
+    let bad = edge.failed.saturating_sub(edge.failed_excused);
     if bad > 0 {
         complaints.push(format!("{name}: {bad} of {} requests failed", edge.sent));
+    }
+    if edge.failed_excused > edge.most_excused {
+        complaints.push(format!(
+            "{name}: {} requests failed where at most {} had to",
+            edge.failed_excused, edge.most_excused
+        ));
     }
     if !edge.counts.equal() {
         complaints.push(format!("{name}: the three counts differ"));

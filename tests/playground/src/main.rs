@@ -32,7 +32,7 @@ use scenario::Scenario;
 #[command(name = "gma-playground")]
 struct Args {
     /// What happens.
-    #[arg(long, env = "SCENARIO", value_enum, default_value_t = Scenario::OffloadUnoffload)]
+    #[arg(long, value_enum, default_value_t = Scenario::OffloadUnoffload)]
     scenario: Scenario,
 
     /// Changes the work model, the WAN and the arrivals.

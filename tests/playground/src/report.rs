@@ -42,6 +42,9 @@ pub(crate) struct EdgeReport {
     /// Of them, those that had to.
     pub(crate) failed_excused: u64,
     pub(crate) excuses: Vec<&'static str>,
+    /// More than these are too many.
+    #[serde(skip)]
+    pub(crate) most_excused: u64,
     pub(crate) failures: BTreeMap<String, u64>,
     pub(crate) mean_ms: f64,
     pub(crate) counts: Counts,
@@ -101,6 +104,9 @@ impl Report {
             failed: load.failed_total(),
             failed_excused: seconds.map(|second| second.failed).sum(),
             excuses: excused.iter().map(|excuse| excuse.why).collect(),
+            most_excused: excused
+                .iter()
+                .fold(0, |sum, excuse| sum.saturating_add(excuse.most)),
             failures: load.failed.clone(),
             mean_ms: load.latency_ms.mean,
             counts,

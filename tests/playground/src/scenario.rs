@@ -1,18 +1,28 @@
 //! The scenarios: what each changes in the world, and what should come of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::ValueEnum;
-use gma_core::decide::{Band, Config};
+use gma_core::decide::{Band, Direction, Outcome};
+use gma_core::ids::ServiceName;
+use gma_local::{CellFault, Fail};
 
 use crate::Args;
+use crate::controller::View;
 use crate::counts;
 use crate::judge::{self, Expected};
 use crate::report::Report;
 use crate::stage::{EDGE, Excuse, LIMIT, Setting, Stage, weights};
 use crate::timeline::Timeline;
 
+/// Requests a second at the first edge.
+const RATE: f64 = 80.0;
+/// Band of the p95: its quantiles are about 1.6 times the mean.
+const TAIL_BAND_MS: [u64; 2] = [70, 200];
+/// The first step is the smallest that yields 5 requests/s there, and ends once its errors are beyond chance.
+const MOST_AT_BAD_EDGE: u64 = 200;
+const BAD_SERVICE: &str = "s0.shop.svc.cluster.local";
 /// Without a controller for this long.
 const AWAY: Duration = Duration::from_secs(5);
 /// Nothing passes between edge and cloud for this long.
@@ -27,6 +37,10 @@ const HEARD_AGAIN: Duration = Duration::from_secs(40);
 pub(crate) enum Scenario {
     /// A slow WAN makes an edge run services itself; a fast one gives them back to the cloud.
     OffloadUnoffload,
+    /// The p95 is held in the band: the services at the edge serve all of its calls (failover form).
+    Tail,
+    /// A service answers 500 at the edge only: the move there is taken back.
+    BadEdge,
     /// The controller is killed while weights move, and started again 5 s later.
     Crash,
     /// The WAN is cut for 20 s: nothing is heard, and nothing is written.
@@ -37,30 +51,40 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     fn setting(self, args: &Args) -> Setting {
-        let rate = match self {
-            Self::OffloadUnoffload | Self::Crash | Self::Silence => 80.0,
+        let (statistic, band, objective) = match self {
+            Self::OffloadUnoffload | Self::BadEdge | Self::Crash | Self::Silence => {
+                ("mean", shipped_band(), Vec::new())
+            }
+            Self::Tail => ("p95", TAIL_BAND_MS.map(Duration::from_millis), tail_arguments()),
         };
+        let [lower, upper] = band;
         Setting {
             seed: args.seed,
-            rate: args.rate.unwrap_or(rate),
-            statistic: "mean",
-            band: shipped_band(),
-            objective: Vec::new(),
+            rate: args.rate.unwrap_or(RATE),
+            statistic,
+            band: Band::try_new(lower, upper).unwrap_or_default(),
+            objective,
         }
     }
 
     /// What should have happened by the end.
     fn expected(self, args: &Args) -> Expected {
-        let cycles = match self {
-            Self::OffloadUnoffload => args.cycles as usize,
-            Self::Crash | Self::Silence => 1,
-        };
-        Expected::there_and_back(cycles)
+        match self {
+            Self::OffloadUnoffload => Expected::there_and_back(args.cycles as usize),
+            Self::Tail => Expected::one(Direction::Offload, |outcome| matches!(outcome, Outcome::Kept)),
+            Self::BadEdge => Expected::one(Direction::Offload, |outcome| {
+                matches!(outcome, Outcome::RolledBack { .. })
+            }),
+            Self::Crash => Expected::there_and_back(1).at_leisure(),
+            Self::Silence => Expected::there_and_back(1),
+        }
     }
 
     async fn play(self, stage: &mut Stage, args: &Args) -> anyhow::Result<()> {
         match self {
             Self::OffloadUnoffload => offload_unoffload(stage, args.cycles).await,
+            Self::Tail => tail(stage).await,
+            Self::BadEdge => bad_edge(stage).await,
             Self::Crash => crash(stage).await,
             Self::Silence => silence(stage).await,
         }
@@ -107,10 +131,19 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<(bool, Option<Stage>)> {
     Ok((well, None))
 }
 
-fn shipped_band() -> Band {
-    let config = Config::new("cloud".into(), [EDGE.into()]);
-    let objective = config.edges.get(&EDGE.into());
-    objective.map(|objective| objective.band).unwrap_or_default()
+fn shipped_band() -> [Duration; 2] {
+    let band = Band::default();
+    [band.unoffload_below_us(), band.offload_above_us()].map(|us| Duration::from_secs_f64(us / 1e6))
+}
+
+fn tail_arguments() -> Vec<String> {
+    let [lower, upper] = TAIL_BAND_MS;
+    let lower = format!("--unoffload-below={lower}ms");
+    vec![
+        "--statistic=p95".to_owned(),
+        lower,
+        format!("--offload-above={upper}ms"),
+    ]
 }
 
 async fn offload_unoffload(stage: &mut Stage, cycles: u32) -> anyhow::Result<()> {
@@ -121,6 +154,57 @@ async fn offload_unoffload(stage: &mut Stage, cycles: u32) -> anyhow::Result<()>
         }
         stage.step(slow).await?;
         stage.step(fast).await?;
+    }
+    Ok(())
+}
+
+async fn tail(stage: &mut Stage) -> anyhow::Result<()> {
+    let (slow, _) = stage.measure().await?;
+    stage.step(slow).await?;
+    let state = stage.client.state().await?;
+    let partly: Vec<_> = weights(&state.cluster.routing, &EDGE.into())
+        .into_iter()
+        .filter(|(_, weight)| *weight < 100)
+        .collect();
+    if !partly.is_empty() {
+        stage.complain(format!(
+            "services at the edge leak calls to the cloud: {partly:?}"
+        ));
+    }
+    Ok(())
+}
+
+async fn bad_edge(stage: &mut Stage) -> anyhow::Result<()> {
+    let (slow, _) = stage.measure().await?;
+    let fails = CellFault {
+        fail: Some(Fail::All),
+        ..CellFault::default()
+    };
+    // Users enter there: whatever is offloaded, it is of it.
+    let bad = ServiceName::from(BAD_SERVICE);
+    stage.client.set_fault(bad, EDGE.into(), fails).await?;
+    stage.timeline.event(format!(
+        "{EDGE}: every request that {BAD_SERVICE} gets there will fail"
+    ));
+    let from = Instant::now();
+    stage.step(slow).await?;
+    stage.seen.excused.push(Excuse {
+        edge: EDGE,
+        from,
+        to: Instant::now(),
+        why: "the first step of the weights sent them to the bad edge",
+        most: MOST_AT_BAD_EDGE,
+    });
+    let state = stage.client.state().await?;
+    let left = weights(&state.cluster.routing, &EDGE.into());
+    let instances = state.cluster.instances.iter();
+    let instances = instances
+        .filter(|instance| instance.area.as_str() == EDGE)
+        .count();
+    if !left.is_empty() || instances > 0 {
+        stage.complain(format!(
+            "after the way back {instances} instances are at the edge, with the weights {left:?}"
+        ));
     }
     Ok(())
 }
@@ -166,9 +250,9 @@ async fn silence(stage: &mut Stage) -> anyhow::Result<()> {
     stage.step(slow).await?;
     let before = stage.client.state().await?;
     stage.client.set_cut(EDGE.into(), true).await?;
-    let from = std::time::Instant::now();
+    let from = Instant::now();
     stage.timeline.event(format!("{EDGE}: WAN cut"));
-    let silent = |view: &crate::controller::View| Ok(view.edge(EDGE)?.held.as_deref() == Some("edgeSilent"));
+    let silent = |view: &View| Ok(view.edge(EDGE)?.held.as_deref() == Some("edgeSilent"));
     let held = stage.until("held because the edge is silent", CUT, silent).await;
     stage.watch(CUT.saturating_sub(from.elapsed())).await?;
     let during = stage.client.state().await?;
@@ -177,11 +261,12 @@ async fn silence(stage: &mut Stage) -> anyhow::Result<()> {
     stage.seen.excused.push(Excuse {
         edge: EDGE,
         from,
-        to: std::time::Instant::now() + RECONNECT,
+        to: Instant::now() + RECONNECT,
         why: "they needed the cloud while the WAN was cut",
+        most: u64::MAX,
     });
     held?;
-    let heard = |view: &crate::controller::View| Ok(view.edge(EDGE)?.phase == "observing");
+    let heard = |view: &View| Ok(view.edge(EDGE)?.phase == "observing");
     stage.until("the edge observed again", HEARD_AGAIN, heard).await?;
     let after = stage.client.state().await?;
     for (when, then) in [("during the cut", &during), ("after it", &after)] {

@@ -74,6 +74,8 @@ pub(crate) struct Excuse {
     pub(crate) from: Instant,
     pub(crate) to: Instant,
     pub(crate) why: &'static str,
+    /// More than these are too many.
+    pub(crate) most: u64,
 }
 
 /// A move that ended, with what is needed to tell of it later.

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use gma_local::{CellFault, Fail};
 
 use super::app::{PATH, ROUTE_PATH, TRAP_PATH};
-use super::faults::{SOON, back_to_rest, is_held, last_sentence, phase, share, unchanged};
+use super::faults::{SOON, back_to_rest, inside, is_held, last_sentence, phase, share, unchanged};
 use super::stage::{Setting, Stage, is_at_rest};
 use super::{EDGE, Trial};
 use crate::local::{Sent, built, host};
@@ -163,6 +163,8 @@ pub(super) async fn vm_trapped(name: &'static str) -> anyhow::Result<Trial> {
         "the request that asks for the trap has no route",
         |sent: &Sent| sent.path == TRAP_PATH,
     );
+    let trapped = trial.began + Duration::from_millis(500);
+    trial.excuse("on the worker whose VM ended", inside(trial.began, trapped));
     let held = stage
         .until("low coverage", BLIND, |look| is_held(look, "lowCoverage"))
         .await;

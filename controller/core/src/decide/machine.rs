@@ -131,6 +131,11 @@ impl Machine<'_> {
     /// move explains.
     fn restore(&mut self, phase: Phase) -> Phase {
         let now = self.turn.now;
+        // Where a whole edge is away, its callers are, too: there is nobody to take weight from, and all is as it was
+        // when it is back.
+        if self.turn.cluster.unavailable.contains_key(self.turn.edge) {
+            return phase;
+        }
         let broken = self.broken();
         for service in &broken {
             routes::set(
@@ -178,6 +183,11 @@ impl Machine<'_> {
                     return self.take_away(broken, Trigger::InstanceFailed);
                 }
                 self.settle_reliefs();
+                let failing = self.seen_failing();
+                if !failing.is_empty() {
+                    self.blame(Direction::Offload, failing.iter().cloned());
+                    return self.take_away(failing, Trigger::Failing);
+                }
                 let unfinished: BTreeSet<ServiceName> =
                     self.unfinished().difference(&refused).cloned().collect();
                 if unfinished.is_empty() || self.turn.config.suspend {

@@ -42,6 +42,7 @@
 mod asking;
 mod config;
 mod evidence;
+mod failing;
 mod machine;
 mod overload;
 mod own;

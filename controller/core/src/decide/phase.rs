@@ -159,6 +159,9 @@ pub struct EdgeState {
     #[serde(default)]
     pub(super) scaling_since: Option<Timestamp>,
     pub(super) silent_since: Option<Timestamp>,
+    /// Services that callers at the edge see fail there, and in how many evaluations in a row.
+    #[serde(default)]
+    pub(super) failing: BTreeMap<ServiceName, u32>,
     pub(super) last_crash: Option<Timestamp>,
     /// What predictions were wrong by.
     #[serde(default)]

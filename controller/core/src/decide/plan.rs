@@ -152,6 +152,8 @@ pub enum Trigger {
     },
     /// Instances at the edge that carried traffic can't any more.
     InstanceFailed,
+    /// Callers at the edge see instances fail there, and not in the cloud.
+    Failing,
     /// Instances or weights that no finished move explains: of a run that ended in between.
     Unfinished,
 }
@@ -161,7 +163,7 @@ impl Trigger {
     pub(super) const fn service(&self) -> Option<&ServiceName> {
         match self {
             Self::Overload { service, .. } | Self::OverloadOver { service, .. } => Some(service),
-            Self::Band { .. } | Self::InstanceFailed | Self::Unfinished => None,
+            Self::Band { .. } | Self::InstanceFailed | Self::Failing | Self::Unfinished => None,
         }
     }
 }
@@ -258,6 +260,7 @@ impl Decision {
             Trigger::Overload { .. }
             | Trigger::OverloadOver { .. }
             | Trigger::InstanceFailed
+            | Trigger::Failing
             | Trigger::Unfinished => None,
         }
     }
@@ -308,6 +311,9 @@ impl Decision {
             }
             (Trigger::InstanceFailed, _) => {
                 "an edge instance failed, its service goes to the cloud".to_owned()
+            }
+            (Trigger::Failing, _) => {
+                "calls to an edge instance fail, its service goes to the cloud".to_owned()
             }
             (Trigger::Band { .. } | Trigger::Unfinished, _) => "an unfinished move goes back".to_owned(),
         };

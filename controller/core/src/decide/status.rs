@@ -93,6 +93,7 @@ fn account(edge: &EdgeState, now: Timestamp) -> Account<'_> {
         until: until(&edge.phase),
         progress: match &edge.phase {
             Phase::Acting { progress, .. } | Phase::RollingBack { progress, .. } => Some(progress.sentence()),
+            Phase::Relieving { step, .. } => Some(step.sentence()),
             _ => None,
         },
         alarm: match &edge.phase {

@@ -37,6 +37,8 @@ pub(super) struct Core {
     pub(super) routing: RoutingPlan,
     /// Edges that were killed.
     pub(super) dark: BTreeSet<AreaName>,
+    /// Of those, the ones that start again: dark until all of their pods are ready or have failed.
+    pub(super) waking: BTreeSet<AreaName>,
     /// Of the cells of an instance, those that start later too. Bounded by services times areas.
     pub(super) faults: BTreeMap<(ServiceName, AreaName), CellFault>,
     /// What reports go over, from every area, before its WAN.
@@ -110,6 +112,7 @@ impl Core {
             next_pod: 1,
             routing,
             dark: BTreeSet::new(),
+            waking: BTreeSet::new(),
             faults: BTreeMap::new(),
             reports,
             orders: 0,
@@ -361,6 +364,7 @@ impl Core {
                 }
             }
         }
+        self.wake();
         if let Some(service) = service
             && let Err(error) = self.write_endpoints(&service)
         {

@@ -41,6 +41,7 @@ impl Core {
             pod.orders.send_replace(Order::Kill(Part::Pod));
         }
         tracing::info!(%area, "killed");
+        self.waking.remove(&area);
         self.dark.insert(area);
         Ok(())
     }
@@ -48,7 +49,7 @@ impl Core {
     /// Pods come back under new names, as new processes on the same machine would.
     pub(super) fn start_area(&mut self, area: &AreaName) -> Result<(), Failure> {
         self.edge(area)?;
-        if !self.dark.contains(area) {
+        if !self.dark.contains(area) || self.waking.contains(area) {
             return Ok(());
         }
         let of_area = || self.pods.0.iter().filter(|(_, pod)| pod.area == *area);
@@ -58,13 +59,27 @@ impl Core {
             )));
         }
         let ended: Vec<u32> = of_area().map(|(number, _)| *number).collect();
-        self.dark.remove(area);
+        self.waking.insert(area.clone());
         for number in ended {
             if let Some(pod) = self.pods.0.remove(&number) {
                 self.start_pod(pod.service.as_ref(), area, Some(&pod.locality), pod.users);
             }
         }
         Ok(())
+    }
+
+    /// Edges whose pods have all started are there again.
+    pub(super) fn wake(&mut self) {
+        let pods = &self.pods;
+        let starts = |area: &AreaName| {
+            let mut of_area = pods.0.values().filter(|pod| pod.area == *area);
+            of_area.any(|pod| pod.running().is_none() && pod.failure().is_none())
+        };
+        let awake: Vec<AreaName> = self.waking.iter().filter(|area| !starts(area)).cloned().collect();
+        for area in awake {
+            self.waking.remove(&area);
+            self.dark.remove(&area);
+        }
     }
 
     pub(super) fn set_fault(

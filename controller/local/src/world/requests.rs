@@ -264,7 +264,10 @@ impl Core {
             let mut pods = self.pods.0.values().filter(|pod| pod.area == *area);
             pods.any(|pod| pod.failure().is_some())
         };
-        let dark = self.dark.iter().filter(|area| has_failed(area));
+        let dark = self
+            .dark
+            .iter()
+            .filter(|area| self.waking.contains(*area) || has_failed(area));
         dark.map(|area| (area.clone(), "nothing runs there".to_owned()))
             .collect()
     }

@@ -67,6 +67,7 @@ function card(edge) {
     el("p", { class: "ends" }),
     el("p", { class: "complaint" }),
     el("dl"),
+    el("p", { class: "progress" }),
     el("ol", { class: "steps", "aria-label": "Steps of the plan" }),
     el("div", { class: "charts" },
       el("figure", { class: "timeline" },
@@ -97,7 +98,8 @@ function fill(node, { name, account }, context) {
     low: micros(objective.band.unoffloadBelow),
     high: micros(objective.band.offloadAbove),
   };
-  facts(part("dl"), numbers(account, measured, objective, band));
+  facts(part("dl"), [...numbers(account, measured, objective, band), ...moments(account, context)]);
+  say(part(".progress"), names.in(account?.progress ?? "")).hidden = !account?.progress;
   steps(part(".steps"), account?.plan, context);
 
   const history = round.history?.[name] ?? [];
@@ -146,6 +148,14 @@ function numbers(account, measured, objective, band) {
     ["Round trip to the cloud", rtt ? ms(micros(rtt)) : null],
     ["Proxies heard", coverage?.expected ? `${coverage.heard} of ${coverage.expected}${coverage.blind ? `, ${coverage.blind} partly blind` : ""}` : null],
     ["Newest report", age ? `${span(seconds(age))} ago` : null],
+  ];
+}
+
+function moments(account, { clock, now }) {
+  const { since, until } = account ?? {};
+  return [
+    ["So since", since ? clock.text(since) : null],
+    ["At the latest until", until && seconds(until) > now ? clock.text(until) : null],
   ];
 }
 
