@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What each evaluation changes, wherever it stands: the time, what was read, what was counted. Anything else that
 /// changes is written down.
-const READINGS: [&str; 7] = [
+const READINGS: [&str; 11] = [
     "at",
     "reading",
     "unread",
@@ -32,6 +32,10 @@ const READINGS: [&str; 7] = [
     "lastSeen",
     "last_seen",
     "complaining",
+    "paths",
+    "countedTo",
+    "alarmed",
+    "inCloud",
 ];
 
 /// Phases whose only content is what was read.

@@ -282,6 +282,27 @@ fn trigger(decision: &Decision, row: &mut impl FnMut(&str, &str)) {
             );
             row("asked for", &ms(*target_us));
         }
+        Trigger::Overload {
+            service,
+            own_before_us,
+            own_now_us,
+            from,
+            to,
+        } => {
+            let inside = format!("{} inside, {} before", ms(*own_now_us), ms(*own_before_us));
+            row(
+                "because",
+                &format!("{service} was overloaded at the edge: {inside}"),
+            );
+            row("share", &format!("{from} % to {to} %"));
+        }
+        Trigger::OverloadOver { service, from, to } => {
+            row(
+                "because",
+                &format!("{service} was no longer overloaded at the edge"),
+            );
+            row("share", &format!("{from} % to {to} %"));
+        }
         Trigger::InstanceFailed => row("because", "an instance at the edge that carried traffic failed"),
         Trigger::Failing => row(
             "because",

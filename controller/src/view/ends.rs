@@ -54,6 +54,9 @@ pub(super) fn when(reason: &HoldReason, seen: &Seen<'_>) -> String {
             format!("when fewer than {per_hour} moves lie in the last hour")
         }
         HoldReason::ServiceBusy { edge, .. } => format!("when the move at {edge} has ended"),
+        HoldReason::Relieved { .. } => {
+            "when the service has had its whole share there again, step by step".to_owned()
+        }
         HoldReason::NoPlan { why } => no_plan(why),
         HoldReason::Recommending => "when the mode is `enforce`, or the delay is back in the band".to_owned(),
     }

@@ -1,6 +1,6 @@
 //! One edge's machine: what an evaluation makes of its phase.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub(super) struct Machine<'a> {
     pub(super) objective: &'a Objective,
     pub(super) ledger: &'a mut Ledger,
     pub(super) autoscalers: &'a Autoscalers,
+    /// Services that move at other edges, and where.
+    pub(super) busy: &'a BTreeMap<ServiceName, AreaName>,
     pub(super) edge: &'a mut EdgeState,
 }
 
@@ -44,6 +46,7 @@ impl Machine<'_> {
         // What a move did is read from what came after it.
         let since = match &phase {
             Phase::Verifying { since, .. } => *since,
+            Phase::Relieving { step, .. } => step.in_force().unwrap_or_default(),
             _ => Timestamp::default(),
         };
         let read = evidence::read(heard, self.turn.snapshot, self.objective, self.turn.config, since);
@@ -66,7 +69,10 @@ impl Machine<'_> {
     fn silent(&mut self, phase: Phase, reason: HoldReason) -> Phase {
         let now = self.turn.now;
         match phase {
-            Phase::Acting { .. } | Phase::Verifying { .. } | Phase::RollingBack { .. } => {
+            Phase::Acting { .. }
+            | Phase::Verifying { .. }
+            | Phase::Relieving { .. }
+            | Phase::RollingBack { .. } => {
                 self.edge.silent_since.get_or_insert(now);
                 phase
             }
@@ -80,6 +86,7 @@ impl Machine<'_> {
         if let Some(since) = self.edge.silent_since.take() {
             phase.postpone(now.since(since));
         }
+        self.watch_loads(&phase, read.as_ref().ok());
         phase = match self.turn.config.mode {
             Mode::Enforce => self.restore(phase),
             Mode::Observe | Mode::Recommend => self.let_go(phase),
@@ -87,12 +94,13 @@ impl Machine<'_> {
         let is_blind = read.as_ref().is_err_and(HoldReason::is_blindness);
         Next::Continue(match phase {
             // Steps and effects are judged by what is heard. The way back needs no judgement.
-            Phase::Acting { .. } | Phase::Verifying { .. } if is_blind => {
+            Phase::Acting { .. } | Phase::Verifying { .. } | Phase::Relieving { .. } if is_blind => {
                 self.edge.silent_since = Some(now);
                 phase
             }
             Phase::Acting { plan, progress } => self.act(plan, progress),
             Phase::Verifying { plan, since, until } => self.verify(plan, since, until, read),
+            Phase::Relieving { plan, step } => self.relieving(plan, step, read),
             Phase::RollingBack {
                 plan,
                 cause,
@@ -108,7 +116,10 @@ impl Machine<'_> {
     /// Without the right to act a plan is left where it is: every state of it serves.
     fn let_go(&mut self, phase: Phase) -> Phase {
         match phase {
-            Phase::Acting { plan, .. } | Phase::Verifying { plan, .. } | Phase::RollingBack { plan, .. } => {
+            Phase::Acting { plan, .. }
+            | Phase::Verifying { plan, .. }
+            | Phase::Relieving { plan, .. }
+            | Phase::RollingBack { plan, .. } => {
                 self.finish(plan, Outcome::Abandoned { cause: None });
                 Phase::Observing
             }
@@ -153,7 +164,13 @@ impl Machine<'_> {
                     progress,
                 }
             }
-            Phase::Acting { .. } | Phase::Verifying { .. } => phase,
+            Phase::Relieving { plan, step } if broken.contains(&step.service) => {
+                let services = broken.clone();
+                let cause = Some(Cause::InstanceFailed { services });
+                self.finish(plan, Outcome::Abandoned { cause });
+                self.restore(Phase::Observing)
+            }
+            Phase::Acting { .. } | Phase::Verifying { .. } | Phase::Relieving { .. } => phase,
             Phase::Observing | Phase::Alarmed { .. } | Phase::CoolingDown { .. } | Phase::Held { .. } => {
                 // What the platform would not take away is not tried at each evaluation. Its weight is 0 above.
                 let refused: BTreeSet<ServiceName> = self.failed_to_leave();
@@ -165,6 +182,7 @@ impl Machine<'_> {
                     }
                     return self.take_away(broken, Trigger::InstanceFailed);
                 }
+                self.settle_reliefs();
                 let failing = self.seen_failing();
                 if !failing.is_empty() {
                     self.blame(Direction::Offload, failing.iter().cloned());
@@ -241,7 +259,9 @@ impl Machine<'_> {
         let Turn { edge, in_force, .. } = &self.turn;
         self.placed()
             .into_iter()
-            .filter(|s| routes::share(in_force, s, edge) <= SECOND_STEP)
+            .filter(|s| {
+                routes::share(in_force, s, edge) <= SECOND_STEP && self.edge.loads.relief(s).is_none()
+            })
             .collect()
     }
 
@@ -397,7 +417,7 @@ impl Machine<'_> {
         self.edge.paths = None;
         if let (Some(direction), Some(after)) = (plan.direction(), after) {
             let errors = self.edge.prediction.entry(direction).or_default();
-            errors.record(plan, after.value_us);
+            errors.record(plan, after.value_us, self.turn.now);
         }
     }
 
@@ -441,7 +461,7 @@ impl Machine<'_> {
         }
     }
 
-    fn cool_down(&self) -> Phase {
+    pub(super) fn cool_down(&self) -> Phase {
         Phase::CoolingDown {
             until: self.turn.now.after(self.turn.config.cool_down),
         }

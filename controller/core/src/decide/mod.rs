@@ -20,6 +20,9 @@
 //!    └── few, errors ────┘
 //! ```
 //!
+//! Besides: an edge whose instances saturate changes one service's share, `Alarmed ──► Relieving ──► CoolingDown`, before it
+//! asks for a plan, and gives it back later ([`Trigger::Overload`]).
+//!
 //! Acting, in order; the way back is the same with the sets exchanged and without ramps:
 //!
 //! ```text
@@ -34,7 +37,7 @@
 //! is silent is not written to; plans of an hour are bounded; constant input comes to rest.
 //!
 //! Two more things that a restart relies on. Weights of a finished move are above every step of a ramp, so an
-//! instance with less is the rest of an unfinished move: at rest it is taken back. And [`State`] can be saved: its
+//! instance with less is the rest of an unfinished move: at rest it is taken back, unless an overload took its weight. And [`State`] can be saved: its
 //! times count from the controller's start, so whoever loads it lets its clock go on from [`State::at`].
 
 mod adoption;
@@ -46,6 +49,8 @@ mod expect;
 mod failing;
 mod forms;
 mod machine;
+mod overload;
+mod own;
 mod paths;
 mod phase;
 mod plan;
@@ -54,6 +59,7 @@ mod progress;
 mod propagation;
 mod ramp;
 mod reason;
+mod relief;
 mod resting;
 mod round;
 mod routes;
@@ -80,6 +86,7 @@ use crate::snapshot::Snapshot;
 pub use adoption::Adoption;
 pub use config::{Band, Config, EmptyBand, Mode, Objective, Statistic};
 pub use evidence::{Position, Reading};
+pub use overload::Step;
 pub use phase::{Alarm, BackOff, Complaint, EdgeState, Failures, Phase};
 pub use plan::{
     After, Alternative, Ask, Decision, Direction, Outcome, PlannedMove, Planner, Searched, Times, Trigger,
@@ -226,7 +233,10 @@ impl State {
     pub fn interrupt(&mut self) {
         for edge in self.edges.values_mut() {
             match &mut edge.phase {
-                Phase::Acting { .. } | Phase::Verifying { .. } | Phase::RollingBack { .. } => {
+                Phase::Acting { .. }
+                | Phase::Verifying { .. }
+                | Phase::Relieving { .. }
+                | Phase::RollingBack { .. } => {
                     edge.silent_since.get_or_insert(self.at);
                 }
                 Phase::Alarmed { .. } => edge.phase = Phase::Observing,
@@ -274,6 +284,7 @@ impl State {
             adopt: &mut adopt,
             requests: &mut self.requests,
             propagation: &mut self.propagation,
+            busy: BTreeMap::new(),
         }
         .evaluate(&mut self.edges);
         let mut writes = false;

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Config;
 use super::evidence::Reading;
+use super::overload::Step;
+use super::own::Loads;
 use super::paths::Paths;
 use super::plan::{Decision, Direction};
 use super::prediction::PredictionErrors;
@@ -59,6 +61,13 @@ pub enum Phase {
         since: Timestamp,
         /// Judged by then.
         until: Timestamp,
+    },
+    /// The share of an overloaded service changes, down or back up.
+    Relieving {
+        /// The decision.
+        plan: Box<Decision>,
+        /// Its present step.
+        step: Step,
     },
     /// It did not do what it should.
     RollingBack {
@@ -157,6 +166,9 @@ pub struct EdgeState {
     /// What predictions were wrong by.
     #[serde(default)]
     pub prediction: BTreeMap<Direction, PredictionErrors>,
+    /// What the services at the edge take, and what they gave up.
+    #[serde(default)]
+    pub(super) loads: Loads,
     /// Both ways to what the move under verification moved.
     #[serde(default)]
     pub(super) paths: Option<Paths>,
@@ -168,9 +180,10 @@ impl Phase {
     /// The plan under way.
     pub fn plan(&self) -> Option<&Decision> {
         match self {
-            Self::Acting { plan, .. } | Self::Verifying { plan, .. } | Self::RollingBack { plan, .. } => {
-                Some(plan)
-            }
+            Self::Acting { plan, .. }
+            | Self::Verifying { plan, .. }
+            | Self::Relieving { plan, .. }
+            | Self::RollingBack { plan, .. } => Some(plan),
             Self::Observing | Self::Alarmed { .. } | Self::CoolingDown { .. } | Self::Held { .. } => None,
         }
     }
@@ -179,6 +192,7 @@ impl Phase {
     pub(super) fn postpone(&mut self, by: Duration) {
         match self {
             Self::Acting { progress, .. } | Self::RollingBack { progress, .. } => progress.postpone(by),
+            Self::Relieving { step, .. } => step.postpone(by),
             Self::Verifying { since, until, .. } => {
                 *since = since.after(by);
                 *until = until.after(by);

@@ -146,12 +146,44 @@ pub enum Trigger {
         /// What the planner was asked for, microseconds.
         target_us: f64,
     },
+    /// A service's instances at the edge saturate: part of its share goes to the cloud.
+    Overload {
+        /// Which.
+        service: ServiceName,
+        /// Its own time at the edge when it was new there, microseconds.
+        own_before_us: f64,
+        /// Its own time at the edge when this began, microseconds.
+        own_now_us: f64,
+        /// Share of the edge before, percent.
+        from: u32,
+        /// Share of the edge that is the last one wanted, percent.
+        to: u32,
+    },
+    /// A share that an overloaded service gave up returns.
+    OverloadOver {
+        /// Which service.
+        service: ServiceName,
+        /// Share of the edge before, percent.
+        from: u32,
+        /// Share of the edge after, percent.
+        to: u32,
+    },
     /// Instances at the edge that carried traffic can't any more.
     InstanceFailed,
     /// Callers at the edge see instances fail there, and not in the cloud.
     Failing,
     /// Instances or weights that no finished move explains: of a run that ended in between.
     Unfinished,
+}
+
+impl Trigger {
+    /// The service whose share alone changes.
+    pub(super) const fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Overload { service, .. } | Self::OverloadOver { service, .. } => Some(service),
+            Self::Band { .. } | Self::InstanceFailed | Self::Failing | Self::Unfinished => None,
+        }
+    }
 }
 
 /// When what happened.
@@ -249,7 +281,11 @@ impl Decision {
     pub fn direction(&self) -> Option<Direction> {
         match self.trigger {
             Trigger::Band { direction, .. } => Some(direction),
-            Trigger::InstanceFailed | Trigger::Failing | Trigger::Unfinished => None,
+            Trigger::Overload { .. }
+            | Trigger::OverloadOver { .. }
+            | Trigger::InstanceFailed
+            | Trigger::Failing
+            | Trigger::Unfinished => None,
         }
     }
 
@@ -278,6 +314,25 @@ impl Decision {
                 reading.requests,
                 ms(planned.predicted_us)
             ),
+            (
+                Trigger::Overload {
+                    service,
+                    own_before_us,
+                    own_now_us,
+                    from,
+                    to,
+                },
+                _,
+            ) => format!(
+                "{service} is overloaded at the edge: {} inside, {} before; its share goes from {from} % to {to} %",
+                ms(*own_now_us),
+                ms(*own_before_us)
+            ),
+            (Trigger::OverloadOver { service, from, to }, _) => {
+                format!(
+                    "{service} is no longer overloaded at the edge: its share goes from {from} % to {to} %"
+                )
+            }
             (Trigger::InstanceFailed, _) => {
                 "an edge instance failed, its service goes to the cloud".to_owned()
             }

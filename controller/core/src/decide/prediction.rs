@@ -1,8 +1,10 @@
 //! What predictions have been wrong by, and what follows from it for the next one.
 //!
 //! A closed move has an error: measured less predicted. It is kept as a share of the predicted change (at least of a
-//! tenth of the delay, so that small moves don't shout), per edge and direction, cut at ±1, with exponential
-//! forgetting: the n-th last counts `0.9^n`, about ten moves in all.
+//! tenth of the delay, so that small moves don't shout), per edge and direction, cut at ±0.5: what is further off is
+//! no fault of the model that could be corrected, and the back-off's business. With exponential forgetting: the n-th last
+//! counts `0.9^n`, about ten moves in all, and half as much after 6 hours, so that what was learned of an application as
+//! it was does not bar moves for ever.
 //!
 //! - Spread: the errors' standard deviation, with the prior of the figure that predictions are held to (0.25 of the
 //!   change) counting as four moves.
@@ -10,12 +12,19 @@
 //!   `m · max(0, 1 − (2e / m)²)`, the positive-part form of Stein's shrinkage. One bad prediction changes nothing, a
 //!   lasting fault is corrected.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Decision, PlannedMove};
+use crate::ids::Timestamp;
 
 /// What an error counts when the next one is known.
 const KEPT: f64 = 0.9;
+/// What was learned is worth half after this long, a little more than the longest back-off.
+const HALF_LIFE: Duration = Duration::from_secs(6 * 3600);
+/// Errors are cut at this share of the change: twice the figure that they are held to.
+const MOST: f64 = 0.5;
 /// Standard deviation of the error before anything is known, share of the change.
 const PRIOR_SPREAD: f64 = 0.25;
 /// Moves that the prior counts for.
@@ -31,6 +40,7 @@ const WITHIN: f64 = 1.645;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PredictionErrors {
+    at: Timestamp,
     weight: f64,
     sum: f64,
     squares: f64,
@@ -52,7 +62,7 @@ pub struct Correction {
 
 impl PredictionErrors {
     /// Counts in what was measured after a move.
-    pub(super) fn record(&mut self, plan: &Decision, measured_us: f64) {
+    pub(super) fn record(&mut self, plan: &Decision, measured_us: f64, now: Timestamp) {
         let Some(planned) = &plan.planned else { return };
         // Of the planner's own prediction: else a bias that is corrected would be forgotten.
         let predicted_us = planned.predicted_us - plan.correction.unwrap_or_default().bias_us;
@@ -61,7 +71,8 @@ impl PredictionErrors {
         if !share.is_finite() {
             return;
         }
-        let share = share.clamp(-1.0, 1.0);
+        let share = share.clamp(-MOST, MOST);
+        *self = self.faded(now);
         for (sum, new) in [
             (&mut self.weight, 1.0),
             (&mut self.sum, share),
@@ -70,6 +81,18 @@ impl PredictionErrors {
             *sum = *sum * KEPT + new;
         }
         self.last_us = Some(measured_us - planned.predicted_us);
+    }
+
+    /// With less weight for what is long ago.
+    pub(super) fn faded(&self, now: Timestamp) -> Self {
+        let kept = 0.5_f64.powf(now.since(self.at).as_secs_f64() / HALF_LIFE.as_secs_f64());
+        Self {
+            at: now,
+            weight: self.weight * kept,
+            sum: self.sum * kept,
+            squares: self.squares * kept,
+            last_us: self.last_us,
+        }
     }
 
     /// Correction of a prediction that goes from one delay to another, microseconds.
@@ -83,8 +106,10 @@ impl PredictionErrors {
 
     /// The prediction with what is known of its error.
     pub(super) fn correct(&self, planned: PlannedMove) -> (PlannedMove, Correction) {
-        let correction = self.correction(planned.measured_us, planned.predicted_us);
-        let predicted_us = (planned.predicted_us + correction.bias_us).max(0.0);
+        let mut correction = self.correction(planned.measured_us, planned.predicted_us);
+        // No more than half of the delay is corrected away, however large the change is.
+        correction.bias_us = correction.bias_us.max(-planned.predicted_us / 2.0);
+        let predicted_us = planned.predicted_us + correction.bias_us;
         (
             PlannedMove {
                 predicted_us,

@@ -174,6 +174,13 @@ pub enum HoldReason {
         /// Where.
         edge: AreaName,
     },
+    /// A service at the edge was overloaded and gave up part of its share: nothing more is placed there.
+    Relieved {
+        /// Which.
+        service: ServiceName,
+        /// Share of the edge, percent.
+        share: u32,
+    },
     /// The planner has nothing to offer.
     NoPlan {
         /// Why.
@@ -263,6 +270,9 @@ impl fmt::Display for HoldReason {
             Self::Suspended => f.write_str("suspended"),
             Self::MovesSpent { per_hour } => write!(f, "{per_hour} moves an hour are used up"),
             Self::ServiceBusy { service, edge } => write!(f, "{service} is moving at {edge}"),
+            Self::Relieved { service, share } => {
+                write!(f, "{service} was overloaded at the edge and has {share} % there")
+            }
             Self::NoPlan { why } => why.fmt(f),
             Self::Recommending => f.write_str("a move is recommended, the mode does not enforce it"),
         }
@@ -359,6 +369,13 @@ pub enum Cause {
         /// After, microseconds.
         after_us: f64,
     },
+    /// A service is overloaded at the edge with the share that it has now.
+    Overloaded {
+        /// Which.
+        service: ServiceName,
+        /// Its own time, microseconds.
+        own_us: f64,
+    },
     /// Requests kept arriving at an instance without weight.
     NotDrained,
 }
@@ -435,6 +452,9 @@ impl fmt::Display for Cause {
                     ms(*before_us),
                     ms(*after_us)
                 )
+            }
+            Self::Overloaded { service, own_us } => {
+                write!(f, "{service} is overloaded: {} inside", ms(*own_us))
             }
             Self::NotDrained => f.write_str("requests kept arriving at an instance without weight"),
         }

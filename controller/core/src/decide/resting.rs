@@ -19,6 +19,9 @@ impl Machine<'_> {
         if self.turn.config.suspend {
             return Next::Continue(phase.held(HoldReason::Suspended, alarm, now));
         }
+        if let Some(relieving) = read.as_ref().ok().and_then(|reading| self.give_back(*reading)) {
+            return Next::Continue(relieving);
+        }
         let (reading, alarm) = match (read, alarm) {
             (Err(reason), _) => return Next::Continue(phase.held(reason, None, now)),
             (Ok(_), None) => {
@@ -35,6 +38,14 @@ impl Machine<'_> {
         }
         if let Some(reason) = self.obstacle() {
             return Next::Continue(phase.held(reason, Some(alarm), now));
+        }
+        if alarm.direction == Direction::Offload {
+            if let Some(relieving) = self.relieve(alarm, reading) {
+                return Next::Continue(relieving);
+            }
+            if let Some(reason) = self.relieved() {
+                return Next::Continue(phase.held(reason, Some(alarm), now));
+            }
         }
         let asked = alarm.asked.map(|asked| now.since(asked));
         if asked.is_some_and(|since| since < self.turn.config.ask_again) {
@@ -68,6 +79,7 @@ impl Machine<'_> {
             Phase::Observing
             | Phase::Acting { .. }
             | Phase::Verifying { .. }
+            | Phase::Relieving { .. }
             | Phase::RollingBack { .. }
             | Phase::CoolingDown { .. } => None,
         };

@@ -39,6 +39,8 @@ pub(super) struct Round<'a> {
     pub(super) adopt: &'a mut BTreeSet<ServiceName>,
     pub(super) requests: &'a mut Requests,
     pub(super) propagation: &'a mut Propagation,
+    /// Services that move, and where.
+    pub(super) busy: BTreeMap<ServiceName, AreaName>,
 }
 
 impl Round<'_> {
@@ -47,6 +49,8 @@ impl Round<'_> {
         let config = self.config;
         let mut questions = BTreeMap::new();
         for (name, objective) in &config.edges {
+            self.busy = routes::busy(edges);
+            self.busy.retain(|_, at| at != name);
             if let Some(edge) = edges.get_mut(name) {
                 let question = self.machine(name, objective, edge).evaluate();
                 questions.extend(question.map(|question| (name, question)));
@@ -123,6 +127,7 @@ impl Round<'_> {
             objective,
             ledger: self.ledger,
             autoscalers: self.autoscalers,
+            busy: &self.busy,
             edge,
         }
     }

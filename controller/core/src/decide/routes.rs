@@ -85,7 +85,7 @@ pub(super) fn busy(edges: &BTreeMap<AreaName, EdgeState>) -> BTreeMap<ServiceNam
         let services = machine
             .phase
             .plan()
-            .map(|plan| plan.add.iter().chain(&plan.remove));
+            .map(|plan| plan.add.iter().chain(&plan.remove).chain(plan.trigger.service()));
         services
             .into_iter()
             .flatten()

@@ -69,6 +69,7 @@ fn account(edge: &EdgeState, now: Timestamp) -> Account<'_> {
         | Phase::Alarmed { .. }
         | Phase::Acting { .. }
         | Phase::Verifying { .. }
+        | Phase::Relieving { .. }
         | Phase::RollingBack { .. }
         | Phase::CoolingDown { .. } => None,
     };
@@ -92,6 +93,7 @@ fn account(edge: &EdgeState, now: Timestamp) -> Account<'_> {
         until: until(&edge.phase),
         progress: match &edge.phase {
             Phase::Acting { progress, .. } | Phase::RollingBack { progress, .. } => Some(progress.sentence()),
+            Phase::Relieving { step, .. } => Some(step.sentence()),
             _ => None,
         },
         alarm: match &edge.phase {
@@ -106,7 +108,9 @@ fn account(edge: &EdgeState, now: Timestamp) -> Account<'_> {
 fn since(phase: &Phase) -> Option<Timestamp> {
     match phase {
         Phase::Alarmed { alarm } => Some(alarm.since),
-        Phase::Acting { plan, .. } | Phase::RollingBack { plan, .. } => Some(plan.times.decided),
+        Phase::Acting { plan, .. } | Phase::Relieving { plan, .. } | Phase::RollingBack { plan, .. } => {
+            Some(plan.times.decided)
+        }
         Phase::Verifying { since, .. } | Phase::Held { since, .. } => Some(*since),
         Phase::Observing | Phase::CoolingDown { .. } => None,
     }
@@ -123,6 +127,7 @@ fn until(phase: &Phase) -> Option<Timestamp> {
         Phase::Observing
         | Phase::Alarmed { .. }
         | Phase::Acting { .. }
+        | Phase::Relieving { .. }
         | Phase::RollingBack { .. }
         | Phase::Held { .. } => None,
     }
@@ -134,6 +139,7 @@ fn name(phase: &Phase) -> &'static str {
         Phase::Alarmed { .. } => "alarmed",
         Phase::Acting { .. } => "acting",
         Phase::Verifying { .. } => "verifying",
+        Phase::Relieving { .. } => "relieving",
         Phase::RollingBack { .. } => "rollingBack",
         Phase::CoolingDown { .. } => "coolingDown",
         Phase::Held { .. } => "held",
@@ -158,6 +164,7 @@ fn sentence(edge: &EdgeState, now: Timestamp) -> String {
         Phase::Verifying { plan, until, .. } => {
             format!("verifying, {:.0} s left: {}", left(until), plan.sentence())
         }
+        Phase::Relieving { plan, step } => format!("relieving, {}: {}", step.sentence(), plan.sentence()),
         Phase::RollingBack {
             plan,
             cause,

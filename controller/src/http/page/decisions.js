@@ -50,11 +50,25 @@ function fill(node, { edge, decision, sentence }, { names, clock }) {
   });
 }
 
+const WHY = {
+  instanceFailed: "an instance at the edge failed",
+  unfinished: "a move was found unfinished",
+};
+
+function why(trigger, names) {
+  const share = () => `its share goes from ${trigger.from} % to ${trigger.to} %`;
+  if (trigger.kind === "overload") {
+    return `${names.in(trigger.service)} was overloaded: ${ms(trigger.ownNowUs)} inside, ${ms(trigger.ownBeforeUs)} before; ${share()}`;
+  }
+  if (trigger.kind === "overloadOver") return `${names.in(trigger.service)} was no longer overloaded: ${share()}`;
+  return WHY[trigger.kind] ?? null;
+}
+
 function inputs(decision, names) {
   const { trigger, planned, after } = decision;
   const reading = trigger.reading;
   return [
-    ["Why", reading ? null : trigger.kind === "instanceFailed" ? "an instance at the edge failed" : "a move was found unfinished"],
+    ["Why", why(trigger, names)],
     ["Measured before", reading ? `${statistic(trigger.statistic)} ${ms(reading.valueUs)} (${between(reading.lowUs, reading.highUs)})` : null],
     ["Window", reading ? `${plural(reading.requests, "request")} in ${span(seconds(reading.window))}` : null],
     ["Band then", reading ? between(trigger.unoffloadBelowUs, trigger.offloadAboveUs) : null],

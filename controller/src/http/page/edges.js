@@ -9,6 +9,7 @@ const PHASES = {
   alarmed: ["alarmed", "wait"],
   acting: ["acting", "busy"],
   verifying: ["verifying", "busy"],
+  relieving: ["relieving", "busy"],
   rollingBack: ["rolling back", "bad"],
   coolingDown: ["cooling down", "good"],
   held: ["held", "wait"],

@@ -135,6 +135,7 @@ fn phase(phase: &Phase) -> String {
         Phase::Alarmed { alarm } => format!("alarmed, {:?}", alarm.direction),
         Phase::Acting { progress, .. } => progress.sentence(),
         Phase::Verifying { .. } => "verifying".to_owned(),
+        Phase::Relieving { step, .. } => format!("relieving, {}", step.sentence()),
         Phase::RollingBack { cause, progress, .. } => {
             format!("rolling back ({cause}), {}", progress.sentence())
         }

@@ -4,6 +4,7 @@ mod actions;
 mod failing;
 mod failures;
 mod holds;
+mod overload;
 mod random;
 mod restarts;
 mod rules;

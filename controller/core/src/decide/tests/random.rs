@@ -14,6 +14,8 @@ enum Happening {
     Rate(f64),
     Silent(bool),
     Slow(f64),
+    Capacity(f64),
+    Hog(f64),
     EdgeErrors(f64),
     UserErrors(f64),
     ReadyAfter(Option<u64>),
@@ -30,6 +32,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (0.0..400.0_f64).prop_map(Happening::Rate),
         1 => any::<bool>().prop_map(Happening::Silent),
         1 => (0.0..100.0_f64).prop_map(Happening::Slow),
+        1 => (50.0..500.0_f64).prop_map(Happening::Capacity),
+        1 => (1.0..8.0_f64).prop_map(Happening::Hog),
         1 => (0.0..0.3_f64).prop_map(Happening::EdgeErrors),
         1 => (0.0..0.2_f64).prop_map(Happening::UserErrors),
         1 => proptest::option::of(0..200_u64).prop_map(Happening::ReadyAfter),
@@ -55,6 +59,8 @@ fn apply(world: &mut World, happening: &Happening) {
         Happening::Rate(rate) => world.edge().rate = *rate,
         Happening::Silent(silent) => world.edge().silent = *silent,
         Happening::Slow(ms) => world.edge().slow_ms = *ms,
+        Happening::Capacity(rps) => world.edge().capacity = *rps,
+        Happening::Hog(factor) => world.edge().hog = *factor,
         Happening::EdgeErrors(share) => world.edge().edge_errors = *share,
         Happening::UserErrors(share) => world.edge().user_errors = *share,
         Happening::ReadyAfter(seconds) => world.edge().ready_after = seconds.map(Duration::from_secs),
@@ -79,6 +85,7 @@ fn repair(world: &mut World) {
     world.deaf = false;
     let edge = world.edge();
     (edge.silent, edge.slow_ms, edge.edge_errors, edge.user_errors) = (false, 0.0, 0.0, 0.0);
+    (edge.capacity, edge.hog) = (f64::INFINITY, 1.0);
     (edge.rate, edge.ready_after) = (200.0, Some(Duration::from_secs(2)));
 }
 
@@ -120,11 +127,12 @@ proptest! {
             apply(&mut world, happening);
             world.run(*seconds);
         }
-        // All is well again: this outlasts every back-off; then nothing may happen any more.
+        // All is well again: this outlasts every back-off, and four steps back up with the longest wait before each; then
+        // nothing may happen any more.
         repair(&mut world);
         world.edge().rtt_ms = 150.0;
         world.noise = 0.0;
-        world.run(1200);
+        world.run(2400);
         let (story, written) = (world.story.join("\n"), world.effects.len());
         let rests = matches!(
             world.phase(),

@@ -15,8 +15,6 @@ use crate::snapshot::{
 pub(super) const TICK: Duration = Duration::from_millis(500);
 pub(super) const SLOTS: usize = 8;
 const BASE_MS: f64 = 20.0;
-/// What each request takes inside each instance, as its proxy says.
-const INSIDE_US: u64 = 10_000;
 /// Caller, callee, calls per request of the caller.
 const CALLS: [(&str, &str, f64); 4] = [
     ("user", "front", 1.0),
@@ -32,7 +30,16 @@ type Key = (Caller, ServiceName, AreaName);
 struct Slot {
     users: f64,
     delay_ms: f64,
-    calls: BTreeMap<Key, (u64, u64)>,
+    calls: BTreeMap<Key, Served>,
+}
+
+/// Requests, those that failed, and the durations of the others: at the caller and inside.
+#[derive(Clone, Copy, Debug, Default)]
+struct Served {
+    requests: u64,
+    errors: u64,
+    outside_us: u64,
+    inside_us: u64,
 }
 
 /// What can be wrong with an edge.
@@ -55,6 +62,11 @@ pub(super) struct EdgeWorld {
     pub(super) longest_ms: f64,
     /// Coverage of the gateways.
     pub(super) gateways: Coverage,
+    /// Requests a second that one instance at the edge can serve.
+    pub(super) capacity: f64,
+    /// What its own time is multiplied by: at the edge, and wherever it runs.
+    pub(super) hog: f64,
+    pub(super) slow_everywhere: f64,
     /// Instances of these are never Ready.
     pub(super) never_ready: BTreeSet<&'static str>,
     slots: VecDeque<Slot>,
@@ -76,11 +88,37 @@ impl Default for EdgeWorld {
             ready_after: Some(Duration::from_secs(2)),
             longest_ms: 500.0,
             gateways: Coverage::default(),
+            capacity: f64::INFINITY,
+            hog: 1.0,
+            slow_everywhere: 1.0,
             never_ready: BTreeSet::new(),
             slots: VecDeque::new(),
             delays: VecDeque::new(),
             carry: BTreeMap::new(),
         }
+    }
+}
+
+/// Own time of a service with nothing else to do, ms.
+const OWN_MS: f64 = 4.0;
+/// What each request takes inside each instance besides, however busy it is, ms.
+const IDLE_MS: f64 = 6.0;
+/// Use at which a queue is as long as it gets: the requests of a tick, not of all time.
+const FULL: f64 = 0.97;
+
+/// Times of a service, ms: own, and inside with its calls; at the edge and in the cloud.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    own: [f64; 2],
+    inside: [f64; 2],
+}
+
+impl Served {
+    fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.outside_us += other.outside_us;
+        self.inside_us += other.inside_us;
     }
 }
 
@@ -98,6 +136,51 @@ impl EdgeWorld {
         delay
     }
 
+    /// By service. An instance at the edge is one queue with one server (M/M/1): its time is 1 / (1 − use) of the
+    /// idle one; the cloud is never full.
+    fn times(&self, share: impl Fn(&str) -> f64) -> BTreeMap<&'static str, Times> {
+        let mut here = BTreeMap::from([("user", self.rate)]);
+        let mut times: BTreeMap<&str, Times> = BTreeMap::new();
+        for (caller, callee, calls) in CALLS {
+            let at_edge = here.get(caller).copied().unwrap_or(0.0) * calls * share(callee);
+            *here.entry(callee).or_insert(0.0) += at_edge;
+        }
+        for service in SERVICES {
+            let capacity = self.capacity / self.hog;
+            let used = (here.get(service).copied().unwrap_or(0.0) / capacity).min(FULL);
+            let cloud = OWN_MS * self.slow_everywhere;
+            let own = [cloud * self.hog / (1.0 - used), cloud];
+            let inside = own.map(|own| own + IDLE_MS);
+            times.insert(service, Times { own, inside });
+        }
+        // The callees' times are whole before their caller's.
+        for (caller, callee, calls) in CALLS.into_iter().rev() {
+            let (of, share) = (times[callee].inside, share(callee));
+            if let Some(of_caller) = times.get_mut(caller) {
+                let from_edge = share * of[0] + (1.0 - share) * (self.rtt_ms + of[1]);
+                of_caller.inside[0] += calls * from_edge;
+                of_caller.inside[1] += calls * of[1];
+            }
+        }
+        times
+    }
+
+    /// What queues and slow instances add to the mean delay, ms.
+    fn queued_ms(share: impl Fn(&str) -> f64, times: &BTreeMap<&str, Times>) -> f64 {
+        let mut at = BTreeMap::from([("user", [1.0, 0.0])]);
+        let mut added = 0.0;
+        for (caller, callee, calls) in CALLS {
+            let [edge, cloud] = at.get(caller).copied().unwrap_or_default();
+            let stays = edge * calls * share(callee);
+            let goes = (edge + cloud) * calls - stays;
+            let sum = at.entry(callee).or_default();
+            (sum[0], sum[1]) = (sum[0] + stays, sum[1] + goes);
+            let own = times[callee].own;
+            added += stays * (own[0] - OWN_MS) + goes * (own[1] - OWN_MS);
+        }
+        added
+    }
+
     /// Delay of the last tick.
     pub(super) fn now_ms(&self) -> f64 {
         self.slots.back().map_or(0.0, |slot| slot.delay_ms)
@@ -106,8 +189,9 @@ impl EdgeWorld {
     /// One tick of one edge's users.
     pub(super) fn serve(&mut self, name: &AreaName, routing: &RoutingPlan, factor: f64) {
         let share = |s: &str| f64::from(routes::share(routing, &s.into(), name)) / 100.0;
+        let times = self.times(share);
         let mut slot = Slot {
-            delay_ms: self.model_ms(share, self.slow_ms) * factor,
+            delay_ms: (self.model_ms(share, self.slow_ms) + Self::queued_ms(share, &times)) * factor,
             ..Slot::default()
         };
         slot.users = self.rate * TICK.as_secs_f64();
@@ -139,8 +223,17 @@ impl EdgeWorld {
                     } else {
                         self.cloud_errors
                     };
-                    slot.calls
-                        .insert(key, (whole(count), whole((count * fail).round())));
+                    let (requests, errors) = (whole(count), whole((count * fail).round()));
+                    let inside = times[callee].inside[usize::from(there != *name)];
+                    let way = if there == here { 0.0 } else { self.rtt_ms };
+                    let sum_us = |ms: f64| (requests - errors) * whole(ms * 1e3);
+                    let served = Served {
+                        requests,
+                        errors,
+                        outside_us: sum_us(inside + way),
+                        inside_us: sum_us(inside),
+                    };
+                    slot.calls.insert(key, served);
                 }
             }
         }
@@ -161,33 +254,41 @@ impl EdgeWorld {
         if self.silent {
             return;
         }
-        let mut calls: BTreeMap<Key, (u64, u64)> = BTreeMap::new();
-        for (key, (requests, errors)) in self.slots.iter().flat_map(|slot| &slot.calls) {
-            let sum = calls.entry(key.clone()).or_default();
-            *sum = (sum.0 + requests, sum.1 + errors);
+        let mut calls: BTreeMap<Key, Served> = BTreeMap::new();
+        for (key, served) in self.slots.iter().flat_map(|slot| &slot.calls) {
+            calls.entry(key.clone()).or_default().add(*served);
         }
-        for ((caller, callee, at), (requests, errors)) in calls.into_iter().filter(|(_, (n, _))| *n > 0) {
-            let outcomes = outcomes(requests, errors);
-            snapshot.received.push(ReceivedStats {
-                service: callee.clone(),
-                area: at.clone(),
-                outcomes,
-                timed: outcomes.ok,
-                sum_us: outcomes.ok * INSIDE_US,
-                response_bytes: 0,
-                longest_us: whole(self.longest_ms * 1e3),
-                long_in_hour: self.longest_ms > 60e3,
-            });
-            snapshot.calls.push(CallStats {
+        calls.retain(|_, served| served.requests > 0);
+        let mut received: BTreeMap<(ServiceName, AreaName), Served> = BTreeMap::new();
+        for ((_, callee, at), served) in &calls {
+            let key = (callee.clone(), at.clone());
+            received.entry(key).or_default().add(*served);
+        }
+        snapshot.received.extend(
+            received
+                .into_iter()
+                .map(|((service, area), served)| ReceivedStats {
+                    service,
+                    area,
+                    outcomes: outcomes(served.requests, served.errors),
+                    timed: served.requests - served.errors,
+                    sum_us: served.inside_us,
+                    response_bytes: 0,
+                    longest_us: whole(self.longest_ms * 1e3),
+                    long_in_hour: self.longest_ms > 60e3,
+                }),
+        );
+        snapshot
+            .calls
+            .extend(calls.into_iter().map(|((caller, callee, at), served)| CallStats {
                 caller,
                 callee,
                 callee_area: Some(at),
-                outcomes,
-                timed: outcomes.ok,
-                sum_us: 0,
+                outcomes: outcomes(served.requests, served.errors),
+                timed: served.requests - served.errors,
+                sum_us: served.outside_us,
                 response_bytes: 0,
-            });
-        }
+            }));
     }
 
     fn snapshot(&self, at: Timestamp) -> EdgeSnapshot {

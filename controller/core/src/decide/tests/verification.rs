@@ -254,7 +254,7 @@ fn learned(measured_ms: impl IntoIterator<Item = f64>) -> PredictionErrors {
     for measured in measured_ms {
         let mut plan = decision(Direction::Offload, reading(300.0, 2.0), 200.0);
         plan.correction = None;
-        errors.record(&plan, measured * 1e3);
+        errors.record(&plan, measured * 1e3, Timestamp::default());
     }
     errors
 }
@@ -275,10 +275,17 @@ fn a_lasting_error_is_corrected_and_a_single_one_is_not() {
 #[test]
 fn errors_are_forgotten_and_bounded() {
     let wild = learned([1e9; 5]);
-    assert!(wild.bias() <= 1.0 && wild.spread() <= 1.0, "{wild:?}");
+    assert!(wild.bias() <= 0.5 && wild.spread() <= 0.5, "{wild:?}");
     let later = learned([230.0; 10].into_iter().chain([200.0; 60]));
     assert!(later.bias() < 0.01, "{}", later.bias());
     assert_eq!(learned([f64::NAN]), PredictionErrors::default());
+    // Half after 6 hours, an eighth after 18: too little to be told from chance.
+    let lasting = learned([230.0; 3]);
+    let hours = |hours: u64| lasting.faded(Timestamp::from_start(Duration::from_secs(3_600 * hours)));
+    // By hand: weight 2.71, spread √(0.25 / 6.71) = 0.193, its error 0.117, and 0.3 · (1 − (2 · 0.117 / 0.3)²) = 0.117.
+    assert!((lasting.bias() - 0.117).abs() < 1e-3, "{}", lasting.bias());
+    assert_eq!(hours(18).bias(), 0.0);
+    assert!(hours(18).spread() > lasting.spread());
 }
 
 #[test]
@@ -289,7 +296,7 @@ fn a_corrected_prediction_is_learned_against_what_the_planner_said() {
         let mut plan = decision(Direction::Offload, before, 200.0);
         let (planned, correction) = errors.correct(plan.planned.unwrap());
         (plan.planned, plan.correction) = (Some(planned), Some(correction));
-        errors.record(&plan, 230e3);
+        errors.record(&plan, 230e3, Timestamp::default());
     }
     // By hand, with the weight of ten that forgetting leaves: spread √(0.25 / 14) = 0.1336, its error 0.0423, and
     // 0.3 · (1 − (2 · 0.0423 / 0.3)²) = 0.276. What is left of the error is 2.4 ms.
