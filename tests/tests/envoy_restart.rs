@@ -7,8 +7,8 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use gma::control::ControlLoop;
@@ -193,7 +193,9 @@ fn free_address() -> SocketAddr {
 fn share(state: &State, service: &str) -> u32 {
     let rule = state.cluster.routing.0.get(&host(service));
     let row = rule.and_then(|callers| callers.get(&EDGE.into()));
-    row.and_then(|weights| weights.get(&EDGE.into())).copied().unwrap_or(0)
+    row.and_then(|weights| weights.get(&EDGE.into()))
+        .copied()
+        .unwrap_or(0)
 }
 
 /// Services at the edge, each with the weight of a finished move and the others with none; else `None`.
@@ -224,7 +226,11 @@ fn config() -> Config {
 
 /// The `gma` command with a band that the edge's delay lies below.
 fn command(address: SocketAddr, topology: &Path, socket: &Path, log: &Path) -> Child {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .unwrap();
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--"])
         .arg(binary("gma"))
@@ -256,7 +262,12 @@ async fn envoy_a_controller_that_is_killed_while_it_acts_loses_no_request() {
 
     let sent = load.end().await;
     let failed: Vec<_> = sent.iter().filter(|sent| !sent.is_ok()).collect();
-    assert!(failed.is_empty(), "{} of {} failed: {failed:?}", failed.len(), sent.len());
+    assert!(
+        failed.is_empty(),
+        "{} of {} failed: {failed:?}",
+        failed.len(),
+        sent.len()
+    );
     println!("{} requests, none failed", sent.len());
     world.stop().await;
 }
@@ -265,7 +276,15 @@ async fn offload_with_many_ends(client: &Client, address: SocketAddr, socket: &P
     let steps = Arc::new(Steps {
         done: AtomicUsize::new(0),
         // The first save, the intent and the effects of the instances and of the first weights, those after them.
-        ends: vec![(1, true), (3, false), (5, true), (7, false), (9, true), (11, true), (14, false)],
+        ends: vec![
+            (1, true),
+            (3, false),
+            (5, true),
+            (7, false),
+            (9, true),
+            (11, true),
+            (14, false),
+        ],
         ended: AtomicBool::new(false),
     });
     let began = Instant::now();
