@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use gma_core::decide::{Band, Config, Mode, Objective, Statistic};
 use gma_core::ids::AreaName;
+use gma_core::model::Standby;
 
 use crate::convert::ConvertArgs;
 use crate::plan::Method;
@@ -144,6 +145,10 @@ pub struct ObjectiveArgs {
     #[arg(long, env = "GMA_UNOFFLOAD_BELOW", default_value = "60ms", value_parser = parse_duration)]
     pub unoffload_below: Duration,
 
+    /// What callers at an edge leave on the cloud; without it as the statistic needs: failover for p95 and p99.
+    #[arg(long, env = "GMA_STANDBY", value_enum)]
+    pub standby: Option<StandbyArg>,
+
     /// What the controller may do.
     #[arg(long, env = "GMA_MODE", value_enum, default_value_t = ModeArg::Enforce)]
     pub mode: ModeArg,
@@ -162,6 +167,24 @@ pub enum StatisticArg {
     P95,
     /// 99th percentile.
     P99,
+}
+
+/// A form of the standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StandbyArg {
+    /// 1 % of the calls.
+    Distribute,
+    /// Nothing, until the edge has no healthy endpoint.
+    Failover,
+}
+
+impl StandbyArg {
+    const fn to_standby(self) -> Standby {
+        match self {
+            Self::Distribute => Standby::Distribute(1),
+            Self::Failover => Standby::Failover,
+        }
+    }
 }
 
 /// How far the controller may go.
@@ -222,7 +245,11 @@ impl ObjectiveArgs {
         };
         let mut config = Config::new(cloud, edges);
         for objective in config.edges.values_mut() {
-            *objective = Objective { band, statistic };
+            *objective = Objective {
+                band,
+                statistic,
+                standby: self.standby.map(StandbyArg::to_standby),
+            };
         }
         config.mode = match self.mode {
             ModeArg::Observe => Mode::Observe,

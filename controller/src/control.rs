@@ -128,6 +128,7 @@ impl<P: Platform> ControlLoop<P> {
         let before = self.state.clone();
         let effects;
         (self.state, effects) = decide::step(std::mem::take(&mut self.state), event, now, &self.config);
+        self.shared.metrics.observe_propagation(&self.state, now);
         if !self.keep(now).await && effects.iter().any(changes) {
             self.state = before;
             self.state.interrupt();
@@ -231,6 +232,7 @@ const fn kind(effect: &Effect) -> Option<ChangeKind> {
     match effect {
         Effect::Ensure { .. } => Some(ChangeKind::Ensure),
         Effect::Remove { .. } => Some(ChangeKind::Remove),
+        Effect::Scale { .. } => Some(ChangeKind::Scale),
         Effect::Route { .. } => Some(ChangeKind::Route),
         Effect::Record { .. } => None,
     }
@@ -243,7 +245,9 @@ const fn changes(effect: &Effect) -> bool {
 /// Service and area of an effect that has one of each.
 const fn place(effect: &Effect) -> Option<(&ServiceName, &AreaName)> {
     match effect {
-        Effect::Ensure { service, area } | Effect::Remove { service, area } => Some((service, area)),
+        Effect::Ensure { service, area }
+        | Effect::Remove { service, area }
+        | Effect::Scale { service, area, .. } => Some((service, area)),
         Effect::Route { .. } | Effect::Record { .. } => None,
     }
 }

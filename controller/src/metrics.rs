@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use gma_core::decide::{Direction, State};
+use gma_core::ids::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -21,6 +22,8 @@ pub struct ControllerMetrics {
     pub saves: Family<ResultLabel, Counter>,
     /// Duration of a round.
     pub round_seconds: Histogram,
+    /// From a write of weights to the first request by them.
+    pub propagation: Histogram,
     /// Measured less predicted delay of the last move that was measured, seconds.
     pub prediction_error: Family<MoveLabel, Gauge<f64, AtomicU64>>,
     /// Share of a predicted change by which the next prediction is corrected.
@@ -61,6 +64,8 @@ pub enum ChangeKind {
     Ensure,
     /// An instance is removed.
     Remove,
+    /// Replicas are asked for in the cloud.
+    Scale,
     /// Weights are written.
     Route,
 }
@@ -82,6 +87,8 @@ impl Default for ControllerMetrics {
             saves: Family::default(),
             // 100 us .. 1.6 s: a round is expected well under its 0.5 s period.
             round_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
+            // 0.1 s … 51 s: the evaluation's period at least, a step's deadline at most.
+            propagation: Histogram::new(exponential_buckets(0.1, 2.0, 10)),
             prediction_error: Family::default(),
             prediction_bias: Family::default(),
             prediction_spread: Family::default(),
@@ -110,6 +117,12 @@ impl ControllerMetrics {
             self.round_seconds.clone(),
         );
         registry.register_with_unit(
+            "gma_propagation",
+            "From a write of weights to the first request by them, as filters see it",
+            Unit::Seconds,
+            self.propagation.clone(),
+        );
+        registry.register_with_unit(
             "gma_prediction_error",
             "Measured less predicted user delay of the last move that was measured",
             Unit::Seconds,
@@ -127,6 +140,14 @@ impl ControllerMetrics {
             Unit::Ratios,
             self.prediction_spread.clone(),
         );
+    }
+
+    /// Counts a propagation that was measured at `now`.
+    pub fn observe_propagation(&self, state: &State, now: Timestamp) {
+        let measured = state.propagation.measured == Some(now);
+        if let Some(newest) = state.propagation.newest().filter(|_| measured) {
+            self.propagation.observe(newest.as_secs_f64());
+        }
     }
 
     /// What the machines have learned of their predictions.

@@ -8,14 +8,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gma_core::cluster::Cluster;
+use gma_core::cluster::{Cluster, RoutingPlan};
 use gma_core::decide::{
     Alternative, Ask, Config, NoPlan, Objective, PlannedMove, Planner, Searched, Statistic,
 };
 use gma_core::ids::{AreaName, ServiceName};
 use gma_core::measured::{Candidate, Learned, Settings, Tail, plan_for_statistic};
 use gma_core::model::{
-    Crossings, DensePlacement, EdgeIx, Pin, Problem, ServiceIx, Shares, Spec, Standby, evaluate,
+    AreaIx, Crossings, DensePlacement, EdgeIx, Pin, Problem, ServiceIx, Shares, Spec, evaluate,
 };
 use gma_core::snapshot::{DelayStats, Measured, Snapshot};
 use gma_core::solver::{Budget, Reach, Solution, solve};
@@ -32,7 +32,6 @@ impl MeasuredPlanner {
     /// A planner for the machine's areas that knows what was learned earlier.
     pub fn new(config: &Config, learned: Learned) -> Self {
         let mut settings = Settings::new(config.cloud.clone(), config.edges.keys().cloned());
-        settings.standby = Standby::Distribute(config.standby.clamp(1, 49));
         settings.learned = learned;
         Self {
             settings,
@@ -108,7 +107,7 @@ impl MeasuredPlanner {
             return (None, lacking);
         }
         match Problem::from_measurements(snapshot, cluster, &self.settings, &able) {
-            Ok(problem) => (Some(problem), lacking),
+            Ok(problem) => (Some(self.with_standby(problem)), lacking),
             Err(missing) => {
                 let what = missing.to_string();
                 lacking.extend(able.into_iter().map(|edge| {
@@ -121,7 +120,47 @@ impl MeasuredPlanner {
     }
 }
 
+impl MeasuredPlanner {
+    /// With each edge's form of the standby.
+    fn with_standby(&self, problem: Problem) -> Problem {
+        let mut spec = problem.spec().clone();
+        for edge in &mut spec.edges {
+            edge.standby = self.objectives.get(&edge.area.name).map(Objective::standby);
+        }
+        Problem::try_new(spec).unwrap_or(problem)
+    }
+}
+
 impl Planner for MeasuredPlanner {
+    fn change_us(
+        &self,
+        edge: &AreaName,
+        from: &RoutingPlan,
+        to: &RoutingPlan,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+    ) -> Option<f64> {
+        let cluster = settled(cluster);
+        let alone = std::slice::from_ref(edge);
+        let problem = Problem::from_measurements(snapshot, &cluster, &self.settings, alone).ok()?;
+        let ix = problem.edge_by_name(edge)?;
+        let Measured::Present { value: delay } = &snapshot.edges.get(edge)?.user_delay else {
+            return None;
+        };
+        let statistic = self.objectives.get(edge)?.statistic;
+        let placement = DensePlacement::from_cluster(&problem, &cluster);
+        let under = |plan: &RoutingPlan| {
+            let shares = Shares::from_plan(&problem, plan);
+            let result = evaluate(&problem, &placement, &shares);
+            let mean_us = result.edges.get(ix.position()).map(|edge| edge.delay.as_f64());
+            Some((mean_us?, Crossings::new(&problem, ix, &shares, &result)))
+        };
+        let ((before_us, crossings), (after_us, after)) = (under(from)?, under(to)?);
+        let tail = Tail::fit(delay, crossings);
+        let mean_us = delay.mean_us + after_us - before_us;
+        Some(tail.predict(statistic, mean_us, &after) - statistic.of(delay))
+    }
+
     fn plan(
         &self,
         asks: &[Ask],
@@ -305,6 +344,7 @@ impl<'a> Together<'a> {
             cost_after: self.cost_of(edge, &solution.placement),
             reasons: reasons(reach, predicted_us, target_us),
             search: Some(self.searched(asker, tail)),
+            cloud_replicas: self.cloud_replicas(edge, &solution.placement, &remove),
             add,
             remove,
         })
@@ -331,14 +371,35 @@ impl<'a> Together<'a> {
         )
     }
 
+    /// Replicas in the cloud of the services that leave an edge, once they have.
+    fn cloud_replicas(
+        &self,
+        edge: EdgeIx,
+        placement: &DensePlacement,
+        left: &BTreeSet<ServiceName>,
+    ) -> BTreeMap<ServiceName, u32> {
+        let only = self.only(edge, placement);
+        let replicas = evaluate(self.problem, &only, &Shares::resting(self.problem, &only)).replicas;
+        let services = left.iter().filter_map(|name| {
+            let service = self.problem.service_by_name(name)?;
+            Some((name.clone(), replicas.get(service, AreaIx::Cloud)))
+        });
+        services.collect()
+    }
+
     /// What runs, with this edge's part of a placement only.
     fn cost_of(&self, edge: EdgeIx, placement: &DensePlacement) -> f64 {
+        let only = self.only(edge, placement);
+        let shares = Shares::resting(self.problem, &only);
+        evaluate(self.problem, &only, &shares).cost.total().as_f64()
+    }
+
+    fn only(&self, edge: EdgeIx, placement: &DensePlacement) -> DensePlacement {
         let mut only = self.current.clone();
         for (service, _) in self.problem.services() {
             only.set(edge, service, placement.contains(edge, service));
         }
-        let shares = Shares::resting(self.problem, &only);
-        evaluate(self.problem, &only, &shares).cost.total().as_f64()
+        only
     }
 
     fn searched(&self, asker: &Asker<'_>, tail: &Tail) -> Searched {

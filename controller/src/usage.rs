@@ -176,6 +176,8 @@ mod tests {
                 timed: requests,
                 sum_us: 0,
                 response_bytes: 0,
+                longest_us: 0,
+                long_in_hour: false,
             }],
             coverage: Vec::new(),
             network: Vec::new(),

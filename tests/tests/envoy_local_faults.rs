@@ -92,6 +92,69 @@ async fn an_edge_instance_that_is_killed_takes_only_what_it_was_serving() {
     world.stop().await;
 }
 
+/// All calls of edge-1 to its own instance.
+fn failover() -> gma_core::cluster::RoutingPlan {
+    split("s0", 100)
+}
+
+#[tokio::test]
+async fn with_failover_the_edge_serves_all_and_the_cloud_at_once_when_it_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut topology = topology(folder.path(), CELL, 1, 1);
+    // The endpoint stays listed, so that priorities and outlier detection have to do it.
+    topology.failure_notice = Duration::from_secs(6);
+    let world = start(topology, folder.path()).await;
+    let client = world.client();
+    let users = Users::at(gateway(&client).await);
+    client.route(split("s0", 0)).await.unwrap();
+    ensure_at_edge(&client, "s0").await;
+    client.route(failover()).await.unwrap();
+    tokio::time::sleep(MERGE_WINDOW + PROPAGATION).await;
+    let state = client.state().await.unwrap();
+    let sent = users.send_each("/", 1_000).await;
+    let at_edge = sent
+        .iter()
+        .filter(|sent| area_of(&state, &sent.body).is_some_and(|area| area.as_str() == "edge-1"));
+    assert_eq!(at_edge.count(), 1_000, "not one in the cloud");
+
+    let load = users.load(200, &["/delay/20"]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let envoy = state
+        .envoys
+        .iter()
+        .find(|envoy| envoy.node.contains("s0-edge-1"))
+        .unwrap()
+        .pid
+        .unwrap();
+    let ordered = Instant::now();
+    client.kill(host("s0"), "edge-1".into(), Part::Pod).await.unwrap();
+    while runs(envoy) {
+        tokio::task::yield_now().await;
+    }
+    let dead = Instant::now();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let sent = load.end().await;
+    let under_way = |sent: &gma_tests::local::Sent| sent.at <= dead && sent.at + sent.took >= ordered;
+    let (inside, others): (Vec<_>, Vec<_>) = sent
+        .iter()
+        .filter(|sent| !sent.is_ok())
+        .partition(|sent| under_way(sent));
+    println!(
+        "{} sent; {} failed that were inside, {} others",
+        sent.len(),
+        inside.len(),
+        others.len()
+    );
+    let late: Vec<_> = others.iter().filter(|sent| sent.at > dead + EJECTION).collect();
+    assert!(late.is_empty(), "{late:?}");
+    let later: Vec<_> = sent.iter().filter(|sent| sent.at > dead + PROPAGATION).collect();
+    assert!(later.len() > 600);
+    for sent in later {
+        assert_eq!(area_of(&state, &sent.body).unwrap().as_str(), "cloud");
+    }
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_route_that_answers_500_takes_no_other_with_it() {
     let folder = tempfile::tempdir().unwrap();

@@ -42,6 +42,7 @@ pub fn problem() -> Problem {
     let spec = Spec {
         cloud: area("cloud", 0.02),
         edges: vec![Edge {
+            standby: None,
             area: area("edge", 0.03),
             rtt: Micros::nearest(80_000.0),
             bandwidth: Some(BitsPerSecond::nearest(1e9)),

@@ -132,6 +132,10 @@ pub struct ReceivedStats {
     pub sum_us: u64,
     /// Bytes of the answers of `timed`.
     pub response_bytes: u64,
+    /// Duration of the longest in the last hour, microseconds, within 1 %.
+    pub longest_us: u64,
+    /// Whether one of the last hour was too long to be measured (over 60 s, an upgrade, a stream).
+    pub long_in_hour: bool,
 }
 
 /// Length of a [`DelaySlot`].

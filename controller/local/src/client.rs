@@ -86,6 +86,24 @@ impl Client {
         self.tell(&Request::Ensure { service, area }).await
     }
 
+    /// Starts replicas of an instance, or drains and stops those that are too many.
+    ///
+    /// # Errors
+    /// Where there is no such instance, or that many do not fit on this machine.
+    pub async fn scale(
+        &self,
+        service: ServiceName,
+        area: AreaName,
+        replicas: u32,
+    ) -> Result<(), ClientError> {
+        self.tell(&Request::Scale {
+            service,
+            area,
+            replicas,
+        })
+        .await
+    }
+
     /// Drains and stops an edge's instance.
     ///
     /// # Errors

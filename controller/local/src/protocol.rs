@@ -27,6 +27,15 @@ pub enum Request {
         /// In this area.
         area: AreaName,
     },
+    /// Have so many replicas of an instance, spread over the area's localities.
+    Scale {
+        /// Of this service.
+        service: ServiceName,
+        /// In this area.
+        area: AreaName,
+        /// How many.
+        replicas: u32,
+    },
     /// Take an edge's instance out of the endpoints, drain it, stop it.
     Remove {
         /// Of this service.
@@ -171,7 +180,7 @@ pub struct State {
     pub envoys: Vec<EnvoyAdmin>,
     /// By edge.
     pub links: BTreeMap<AreaName, LinkState>,
-    /// `Ensure`, `Remove` and `Route` that were taken since the start.
+    /// `Ensure`, `Scale`, `Remove` and `Route` that were taken since the start.
     #[serde(default)]
     pub orders: u64,
 }

@@ -64,6 +64,8 @@ fn snapshot() -> Snapshot {
         timed: 2 * REQUESTS,
         sum_us: 10_000 * 2 * REQUESTS,
         response_bytes: 1_000 * 2 * REQUESTS,
+        longest_us: 0,
+        long_in_hour: false,
     });
     Snapshot {
         at: Timestamp::from_start(WINDOW),

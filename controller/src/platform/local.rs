@@ -35,6 +35,11 @@ impl Platform for LocalPlatform {
         let done = match effect {
             Effect::Ensure { service, area } => self.client.ensure(service.clone(), area.clone()).await,
             Effect::Remove { service, area } => self.client.remove(service.clone(), area.clone()).await,
+            Effect::Scale {
+                service,
+                area,
+                replicas,
+            } => self.client.scale(service.clone(), area.clone(), *replicas).await,
             Effect::Route { plan } => self.client.route(plan.clone()).await,
             Effect::Record { .. } => Ok(()),
         };

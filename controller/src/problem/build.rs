@@ -250,6 +250,7 @@ impl<'f> Builder<'f> {
             user_calls.push((service, call.per_request));
         }
         Edge {
+            standby: None,
             area: Area {
                 name: edge.name.as_str().into(),
                 prices: Prices {

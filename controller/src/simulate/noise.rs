@@ -183,6 +183,7 @@ impl Planner for Willing {
                 Direction::Unoffload => ([].into(), ["front".into()].into(), ask.target_us / 2.0),
             };
             let planned = PlannedMove {
+                cloud_replicas: BTreeMap::new(),
                 add,
                 remove,
                 measured_us,
@@ -219,6 +220,7 @@ impl Watched {
         config.mode = Mode::Enforce;
         let band = Band::try_new(Duration::from_millis(BAND_MS.0), Duration::from_millis(BAND_MS.1));
         let objective = Objective {
+            standby: None,
             band: band.unwrap_or_default(),
             statistic,
         };

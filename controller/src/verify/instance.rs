@@ -147,6 +147,7 @@ impl Application {
         Spec {
             cloud: area("cloud", prices.cpu_cloud, prices.mem_cloud),
             edges: vec![Edge {
+                standby: None,
                 area: area("edge", prices.cpu_edge, prices.mem_edge),
                 rtt: if silent { Micros::ZERO } else { instance.rtt_s.0 },
                 bandwidth: instance.bandwidth_bps.filter(|_| !silent),

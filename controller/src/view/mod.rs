@@ -54,6 +54,9 @@ pub struct View<'a> {
     pub config: &'a Config,
     /// Its account of each edge.
     pub edges: BTreeMap<&'a AreaName, Account<'a>>,
+    /// What adoption does, which concerns all edges; none where every called service has its rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<String>,
     /// What would have to change for the hold of an edge to end; edges that are not held are absent.
     pub ends: BTreeMap<&'a AreaName, String>,
     /// What runs where, and the weights.
@@ -107,6 +110,7 @@ impl Recorder {
             at: seen.now,
             version: env!("CARGO_PKG_VERSION"),
             config: seen.config,
+            adoption: seen.state.adoption.sentence(seen.now),
             edges,
             ends,
             cluster: seen.cluster,

@@ -230,7 +230,7 @@ fn body(sender: &Sender, shapes: &[(Vec<u8>, u64)]) -> Vec<u8> {
     };
     let window = v1::Window {
         node_id: sender.node.clone(),
-        duration_ms: u64::try_from(ticks as u128 * TICK.as_millis()).unwrap(),
+        duration_ms: u32::try_from(ticks as u128 * TICK.as_millis()).unwrap(),
         series: series.collect(),
         ..v1::Window::default()
     };

@@ -23,6 +23,7 @@ mod coverage;
 mod directory;
 mod export;
 mod index;
+mod longest;
 mod network;
 mod ring;
 mod slot;

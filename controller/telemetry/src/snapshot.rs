@@ -328,6 +328,8 @@ fn tables(index: &Index, sides: BTreeMap<Side, SideSums>) -> (Vec<CallStats>, Ve
                     timed,
                     sum_us,
                     response_bytes,
+                    longest_us: 0,
+                    long_in_hour: false,
                 });
             }
         }

@@ -14,6 +14,7 @@ use crate::coverage::Proxies;
 use crate::directory::Directory;
 use crate::export::{Export, Exported};
 use crate::index::{AreaIx, CallerIx, Index, Place, SeriesKey, Side};
+use crate::longest::Longest;
 use crate::ring::{self, Ring, Span};
 use crate::slot::{Data, Sums};
 use crate::snapshot::{self, EdgeSignals, Sources};
@@ -141,6 +142,7 @@ pub struct Telemetry {
     index: Index,
     vms: Vms,
     series: HashMap<SeriesKey, Ring>,
+    longest: Longest,
     edges: BTreeMap<AreaIx, EdgeSignals>,
     users: BTreeMap<AreaIx, Users>,
     proxies: Proxies,
@@ -160,6 +162,7 @@ impl Telemetry {
             index: Index::default(),
             vms: Vms::default(),
             series: HashMap::new(),
+            longest: Longest::default(),
             edges: BTreeMap::new(),
             users: BTreeMap::new(),
             proxies: Proxies::default(),
@@ -244,7 +247,9 @@ impl Telemetry {
             silence: self.config.heartbeat.mul_f64(1.5),
             lag: self.sidecar_pace().saturating_sub(ring::SIDECAR_SLOT),
         };
-        snapshot::of(&sources, now, window)
+        let mut snapshot = snapshot::of(&sources, now, window);
+        self.longest.fill(&self.index, &mut snapshot.received);
+        snapshot
     }
 
     /// How often sidecars are asked to report now: the configured pace, and the slower the more proxies there are.
@@ -362,6 +367,7 @@ impl Telemetry {
         if !has_room {
             return;
         }
+        self.longest.add(key.side, &data, now);
         let width = ring::width(key.side);
         let segments = ring::segments(span, width, now);
         if segments.iter().all(|segment| segment.slot.is_none()) {
@@ -457,6 +463,7 @@ impl Telemetry {
 
     fn expire(&mut self, now: Timestamp) {
         self.expired = now;
+        self.longest.expire(now);
         self.series.retain(|key, ring| {
             ring.expire(ring::oldest(ring::width(key.side), now));
             !ring.is_empty()

@@ -10,7 +10,7 @@ use super::config::{Mode, Objective};
 use super::evidence::{self, Reading};
 use super::paths::{Compared, Paths};
 use super::phase::{EdgeState, Phase, Refusal, Refused};
-use super::plan::{After, Decision, Direction, Outcome, PlannedMove, Times, Trigger};
+use super::plan::{After, Decision, Direction, Outcome, PlannedMove, Trigger};
 use super::prediction::Correction;
 use super::progress::{Advance, Pace, Progress, Turn};
 use super::reason::{Cause, HoldReason};
@@ -273,7 +273,7 @@ impl Machine<'_> {
         if let Some(refusal) = self.edge.refusal.take() {
             return self.refused(plan, refusal);
         }
-        match progress.advance(&mut self.turn, &mut plan.times) {
+        match progress.advance(&mut self.turn, &mut plan) {
             Advance::Going(progress) => Phase::Acting { plan, progress },
             Advance::Done => self.done(plan, now),
             Advance::Failed(_, cause) => self.failed(plan, cause),
@@ -422,7 +422,7 @@ impl Machine<'_> {
 
     fn roll_back(&mut self, plan: Box<Decision>, cause: Cause, progress: Progress) -> Phase {
         // The record's times are those of the way there.
-        let mut back = Times::default();
+        let mut back = (*plan).clone();
         let progress = match progress.advance(&mut self.turn, &mut back) {
             Advance::Going(progress) => Some(progress),
             Advance::Failed(progress, _) => progress.skip(self.turn.now),

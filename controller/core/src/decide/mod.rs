@@ -23,9 +23,10 @@
 //! Acting, in order; the way back is the same with the sets exchanged and without ramps:
 //!
 //! ```text
-//!  Starting ──► Raising ──► Raising ──► Raising ──► Lowering ──► Lowering ──► Draining ──► Removing
-//!  Ensure;      first step  50 %        99 %        50 %         0 %          10 s         Remove
-//!  all Ready    50 requests seen in the new area, no more errors than before  nothing seen
+//!  Starting ──► Raising ──► Raising ──► Raising ──► Scaling ──► Lowering ──► Lowering ──► Draining ──► Removing
+//!  Ensure;      first step  50 %        99 %        Scale;      50 %         0 %          10 … 60 s    Remove
+//!  all Ready    50 requests seen in the new area,   replicas    as for a rise             nothing seen
+//!               neither errors nor delay worse      are there
 //! ```
 //!
 //! Invariants, checked by the simulation in `tests`: weights of a caller area sum to 100; callers in the cloud use
@@ -36,16 +37,21 @@
 //! instance with less is the rest of an unfinished move: at rest it is taken back. And [`State`] can be saved: its
 //! times count from the controller's start, so whoever loads it lets its clock go on from [`State::at`].
 
+mod adoption;
 mod asking;
+mod capacity;
 mod config;
 mod evidence;
+mod expect;
 mod failing;
+mod forms;
 mod machine;
 mod paths;
 mod phase;
 mod plan;
 mod prediction;
 mod progress;
+mod propagation;
 mod ramp;
 mod reason;
 mod resting;
@@ -59,6 +65,7 @@ mod status;
 mod tests;
 mod verify;
 mod visits;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -70,6 +77,7 @@ use crate::cluster::{Cluster, RoutingPlan};
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::snapshot::Snapshot;
 
+pub use adoption::Adoption;
 pub use config::{Band, Config, EmptyBand, Mode, Objective, Statistic};
 pub use evidence::{Position, Reading};
 pub use phase::{Alarm, BackOff, Complaint, EdgeState, Failures, Phase};
@@ -78,12 +86,15 @@ pub use plan::{
 };
 pub use prediction::{Correction, PredictionErrors};
 pub use progress::Progress;
+pub use propagation::Propagation;
 pub use reason::{Cause, Covered, HoldReason, NoPlan};
 pub use status::{Account, Told, accounts};
 
+use capacity::Requests;
 use phase::{Refusal, Refused};
 use round::Round;
 use scaling::Autoscalers;
+use writes::Writes;
 
 /// Text of a platform's complaint is cut to this many characters: it ends in the status.
 const COMPLAINT_CHARS: usize = 300;
@@ -130,9 +141,20 @@ pub enum Effect {
         /// here.
         area: AreaName,
     },
-    /// This shall be the whole routing.
+    /// The service shall have at least so many replicas in the cloud; or exactly so many where no autoscaler owns the
+    /// count and nobody asks for more.
+    Scale {
+        /// Of this service,
+        service: ServiceName,
+        /// here: the cloud.
+        area: AreaName,
+        /// So many.
+        replicas: u32,
+    },
+    /// These shall be the rules of its services, which are all that have one or get one now. A service without callers
+    /// shall have none.
     Route {
-        /// For every managed service and caller area.
+        /// By service and caller area.
         plan: RoutingPlan,
     },
     /// Log a decision: when it begins and when it ends.
@@ -162,6 +184,14 @@ pub struct State {
     ledger: Ledger,
     #[serde(default)]
     autoscalers: Autoscalers,
+    /// First rules, of all edges.
+    #[serde(default)]
+    pub adoption: Adoption,
+    /// How long new weights take to be followed.
+    #[serde(default)]
+    pub propagation: Propagation,
+    #[serde(default)]
+    requests: Requests,
 }
 
 /// One turn of the decision machine. Pure: the same inputs give the same outputs.
@@ -217,6 +247,7 @@ impl State {
         let in_force = routes::whole(cluster, config);
         let mut wanted = in_force.clone();
         let mut effects = Vec::new();
+        let mut adopt = BTreeSet::new();
         self.edges.retain(|edge, _| config.edges.contains_key(edge));
         for edge in config
             .edges
@@ -239,17 +270,35 @@ impl State {
             effects: &mut effects,
             ledger: &mut self.ledger,
             autoscalers: &self.autoscalers,
+            adoption: &self.adoption,
+            adopt: &mut adopt,
+            requests: &mut self.requests,
+            propagation: &mut self.propagation,
         }
         .evaluate(&mut self.edges);
-        let writes = config.mode == Mode::Enforce && wanted != in_force;
+        let mut writes = false;
+        if config.mode == Mode::Enforce {
+            let moving = routes::moving(&self.edges);
+            let shared = Writes {
+                snapshot,
+                cluster,
+                config,
+                now,
+                in_force: &in_force,
+                moving: &moving,
+            };
+            let route = shared.route(&mut self.adoption, &adopt, wanted);
+            writes = route.is_some();
+            if let Some(route) = route {
+                effects.insert(0, route);
+            }
+            effects.extend(shared.scale(&mut self.requests));
+        }
         for (name, edge) in &mut self.edges {
             edge.forget(now, config);
             if !writes && !effects.iter().any(|effect| effect.is_at(name)) {
                 edge.complaining = None;
             }
-        }
-        if writes {
-            effects.insert(0, Effect::Route { plan: wanted });
         }
         (self, effects)
     }
@@ -266,7 +315,7 @@ impl State {
                 let service = service.clone();
                 (Some(area), Refused::Removal { service })
             }
-            Effect::Route { .. } => (None, Refused::Weights),
+            Effect::Route { .. } | Effect::Scale { .. } => (None, Refused::Weights),
             Effect::Record { .. } => return,
         };
         for (name, edge) in &mut self.edges {
@@ -296,7 +345,7 @@ impl Effect {
     fn is_at(&self, edge: &AreaName) -> bool {
         match self {
             Self::Ensure { area, .. } | Self::Remove { area, .. } => area == edge,
-            Self::Route { .. } | Self::Record { .. } => false,
+            Self::Scale { .. } | Self::Route { .. } | Self::Record { .. } => false,
         }
     }
 }
@@ -327,6 +376,7 @@ impl Ledger {
             add,
             remove,
             planned: None,
+            predicted_again_us: None,
             correction: None,
             times: Times {
                 decided: now,

@@ -1,6 +1,7 @@
 //! What is asked of a planner, and the record of a decision.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,7 @@ use super::config::Statistic;
 use super::evidence::Reading;
 use super::prediction::Correction;
 use super::reason::{Cause, NoPlan, ms, names};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, RoutingPlan};
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::snapshot::Snapshot;
 use crate::solver::Lost;
@@ -41,6 +42,9 @@ pub struct PlannedMove {
     pub cost_after: f64,
     /// Why these services, for a person.
     pub reasons: String,
+    /// Replicas in the cloud that the removed services need there after the move; none: as many as there are.
+    #[serde(default)]
+    pub cloud_replicas: BTreeMap<ServiceName, u32>,
     /// How the answer was found; none where a planner does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Searched>,
@@ -107,6 +111,20 @@ pub trait Planner {
         snapshot: &Snapshot,
         cluster: &Cluster,
     ) -> BTreeMap<AreaName, Result<PlannedMove, NoPlan>>;
+
+    /// By how much the statistic of the delay of `edge` changes when its routing goes from one to the other, microseconds;
+    /// none where that can't be said. The snapshot was measured under something like `from`.
+    fn change_us(
+        &self,
+        edge: &AreaName,
+        from: &RoutingPlan,
+        to: &RoutingPlan,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+    ) -> Option<f64> {
+        let _ = (edge, from, to, snapshot, cluster);
+        None
+    }
 }
 
 /// Why a decision was taken.
@@ -148,6 +166,9 @@ pub struct Times {
     pub instances_ready: Option<Timestamp>,
     /// First request seen in the new area.
     pub first_shifted_request: Option<Timestamp>,
+    /// From the write of the first weights to that request.
+    #[serde(default)]
+    pub propagation: Option<Duration>,
     /// The last weights in force.
     pub weights_final: Option<Timestamp>,
     /// The effect was judged.
@@ -209,6 +230,9 @@ pub struct Decision {
     pub remove: BTreeSet<ServiceName>,
     /// The planner's whole answer; none where nothing was planned.
     pub planned: Option<PlannedMove>,
+    /// What was predicted after the second step, with what was learned by then, microseconds.
+    #[serde(default)]
+    pub predicted_again_us: Option<f64>,
     /// What earlier moves taught of the prediction's error; it is in `planned` already.
     #[serde(default)]
     pub correction: Option<Correction>,

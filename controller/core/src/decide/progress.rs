@@ -1,4 +1,4 @@
-//! The action sequence: instances → Ready → weights up → weights down → drained → removed.
+//! The action sequence: rules → instances → Ready → weights up → cloud scaled → weights down → drained → removed.
 //!
 //! One sequence serves an offload (`up` only), an unoffload (`down` only), a swap (both, up first) and the way
 //! back (the same with the sets exchanged, without ramps). Each stage asserts the weights and instances that it
@@ -10,12 +10,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Effect;
+use super::adoption::Adoption;
+use super::capacity::Requests;
 use super::config::Config;
-use super::plan::Times;
+use super::plan::{Decision, Planner};
+use super::propagation::Propagation;
 use super::ramp;
 use super::reason::Cause;
 use super::routes;
-use super::stages::{Next, Shift, Stage, Start, drain, lower, raise, remove, start};
+use super::stages::{Next, Shift, Stage, Start, drain, lower, raise, remove, scale, start};
 use crate::cluster::{Cluster, RoutingPlan};
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::routing::SECOND_STEP;
@@ -39,10 +42,21 @@ pub struct Progress {
     down: BTreeSet<ServiceName>,
     pace: Pace,
     stage: Stage,
+    /// The longest request of `down` that was seen in the hour before.
+    #[serde(default)]
+    longest: Longest,
+}
+
+/// The longest of some requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Longest {
+    took: Duration,
+    /// One was too long to be measured.
+    long: bool,
 }
 
 /// What an evaluation sees and may change.
-#[derive(Debug)]
 pub(super) struct Turn<'a> {
     pub(super) edge: &'a AreaName,
     pub(super) snapshot: &'a Snapshot,
@@ -54,6 +68,12 @@ pub(super) struct Turn<'a> {
     /// Routing that is wanted.
     pub(super) wanted: &'a mut RoutingPlan,
     pub(super) effects: &'a mut Vec<Effect>,
+    pub(super) planner: &'a dyn Planner,
+    pub(super) adoption: &'a Adoption,
+    /// Services that need a rule now.
+    pub(super) adopt: &'a mut BTreeSet<ServiceName>,
+    pub(super) requests: &'a mut Requests,
+    pub(super) propagation: &'a mut Propagation,
 }
 
 /// What an evaluation made of a sequence.
@@ -79,6 +99,7 @@ impl Progress {
             down,
             pace,
             stage: Stage::Starting(Start::new(now)),
+            longest: Longest::default(),
         }
     }
 
@@ -97,7 +118,10 @@ impl Progress {
         match &self.stage {
             Stage::Starting(_) => "waiting for instances".to_owned(),
             Stage::Raising(shift) | Stage::Lowering(shift) => format!("weight of the edge {} %", shift.share),
-            Stage::Draining { .. } => "draining".to_owned(),
+            Stage::Scaling { .. } => "waiting for replicas in the cloud".to_owned(),
+            Stage::Draining { .. } => {
+                format!("draining, {:.0} s of quiet", self.longest.quiet().as_secs_f64())
+            }
             Stage::Removing { .. } => "removing instances".to_owned(),
         }
     }
@@ -106,7 +130,9 @@ impl Progress {
     pub(super) fn postpone(&mut self, by: Duration) {
         let later = |at: &mut Timestamp| *at = at.after(by);
         match &mut self.stage {
-            Stage::Starting(Start { since, .. }) | Stage::Removing { since } => later(since),
+            Stage::Starting(Start { since, .. }) | Stage::Scaling { since } | Stage::Removing { since } => {
+                later(since);
+            }
             Stage::Draining { since, last_seen } => {
                 later(since);
                 later(last_seen);
@@ -128,6 +154,10 @@ impl Progress {
                 shift.since = now;
                 Some(self)
             }
+            Stage::Scaling { .. } => {
+                self.stage = Stage::Lowering(Shift::new(0, BTreeSet::new(), now));
+                Some(self)
+            }
             Stage::Draining { .. } | Stage::Removing { .. } => None,
         }
     }
@@ -138,21 +168,26 @@ impl Progress {
     }
 
     /// Goes on as far as what is seen allows.
-    pub(super) fn advance(mut self, turn: &mut Turn<'_>, times: &mut Times) -> Advance {
+    pub(super) fn advance(mut self, turn: &mut Turn<'_>, plan: &mut Decision) -> Advance {
+        self.longest.observe(turn.snapshot, &self.down);
         // More turns than any sequence has stages and steps.
         for _ in 0..16 {
             let next = match &mut self.stage {
-                Stage::Starting(started) => start(&self.up, started, turn),
-                Stage::Raising(shift) => raise(&self.up, self.pace, shift, turn, times),
-                Stage::Lowering(shift) => lower(&self.down, self.pace, shift, turn, times),
-                Stage::Draining { since, last_seen } => drain(&self.down, *since, last_seen, turn),
+                Stage::Starting(started) => start(&self.up, &self.down, started, turn),
+                Stage::Raising(shift) => raise(&self.up, self.pace, shift, turn, plan),
+                Stage::Scaling { since } => scale(&self.down, *since, turn, plan),
+                Stage::Lowering(shift) => lower(&self.down, self.pace, shift, turn, plan),
+                Stage::Draining { since, last_seen } => {
+                    let quiet = self.longest.quiet().max(turn.config.drained_after);
+                    drain(&self.down, *since, last_seen, quiet, turn)
+                }
                 Stage::Removing { since } => remove(&self.down, *since, turn),
             };
             match next {
                 Next::Again => {}
                 Next::Stay => return Advance::Going(self),
                 Next::Fail(cause) => return Advance::Failed(self, cause),
-                Next::Finished => match self.following(turn, times) {
+                Next::Finished => match self.following(turn, plan) {
                     Some(stage) => self.stage = stage,
                     None => return Advance::Done,
                 },
@@ -161,16 +196,19 @@ impl Progress {
         Advance::Going(self)
     }
 
-    fn following(&self, turn: &Turn<'_>, times: &mut Times) -> Option<Stage> {
+    fn following(&self, turn: &Turn<'_>, plan: &mut Decision) -> Option<Stage> {
         match &self.stage {
             Stage::Starting(start) if !self.up.is_empty() => {
-                times.instances_ready.get_or_insert(turn.now);
-                Some(Stage::Raising(self.first_rise(start, turn)))
+                plan.times.instances_ready.get_or_insert(turn.now);
+                Some(Stage::Raising(self.first_rise(start, turn, plan)))
             }
-            Stage::Starting(_) | Stage::Raising(_) => {
-                let fall = || Stage::Lowering(self.first_fall(turn));
-                (!self.down.is_empty()).then(fall)
-            }
+            Stage::Starting(_) | Stage::Raising(_) if self.down.is_empty() => None,
+            Stage::Starting(_) | Stage::Raising(_) => Some(match self.pace {
+                Pace::Ramp => Stage::Scaling { since: turn.now },
+                // To a state that was there before: the cloud had its replicas.
+                Pace::AtOnce => Stage::Lowering(self.first_fall(turn, plan)),
+            }),
+            Stage::Scaling { .. } => Some(Stage::Lowering(self.first_fall(turn, plan))),
             Stage::Lowering(_) => {
                 let nobody_there = self
                     .down
@@ -190,27 +228,103 @@ impl Progress {
         }
     }
 
-    fn first_rise(&self, start: &Start, turn: &Turn<'_>) -> Shift {
-        let last = turn.config.final_weight();
+    fn first_rise(&self, start: &Start, turn: &Turn<'_>, plan: &Decision) -> Shift {
+        let last = turn.config.final_weight(turn.edge);
         // Where no caller was seen at all, too little is known to spare any service the ramp.
         let frontier = if start.called.is_empty() {
             &self.up
         } else {
             &start.called
         };
-        let share = match self.pace {
-            Pace::Ramp => ramp::first_weight(turn.snapshot, turn.edge, frontier),
-            Pace::AtOnce => last,
-        };
-        Shift::new(share, frontier.clone(), turn.now)
+        if self.pace == Pace::AtOnce {
+            return Shift::new(last, frontier.clone(), turn.now);
+        }
+        let first = ramp::first_weight(turn.snapshot, turn.edge, frontier);
+        let mut shift = Shift::new(first, frontier.clone(), turn.now);
+        for share in [first, SECOND_STEP, last] {
+            let routing = turn.with_shares(&self.up, last, &shift, share);
+            shift.expected_us.extend(turn.expect(share, &routing, plan));
+        }
+        shift
     }
 
-    fn first_fall(&self, turn: &Turn<'_>) -> Shift {
+    fn first_fall(&self, turn: &Turn<'_>, plan: &Decision) -> Shift {
         let frontier = ramp::frontier(turn.snapshot, turn.edge, &self.down);
-        let share = match self.pace {
-            Pace::Ramp if !frontier.is_empty() => SECOND_STEP,
-            Pace::Ramp | Pace::AtOnce => 0,
-        };
-        Shift::new(share, frontier, turn.now)
+        if self.pace == Pace::AtOnce || frontier.is_empty() {
+            return Shift::new(0, frontier, turn.now);
+        }
+        let mut shift = Shift::new(SECOND_STEP, frontier, turn.now);
+        let routing = turn.with_shares(&self.down, 0, &shift, SECOND_STEP);
+        shift.expected_us.extend(turn.expect(SECOND_STEP, &routing, plan));
+        shift
+    }
+}
+
+// === impl Turn ===
+
+impl Turn<'_> {
+    /// The routing in force with a step's shares: `share` for its frontier, `rest` for the other services.
+    fn with_shares(
+        &self,
+        services: &BTreeSet<ServiceName>,
+        rest: u32,
+        shift: &Shift,
+        share: u32,
+    ) -> RoutingPlan {
+        let mut routing = self.in_force.clone();
+        for service in services {
+            let share = if shift.frontier.contains(service) {
+                share
+            } else {
+                rest
+            };
+            routes::set(&mut routing, service, self.edge, &self.config.cloud, share);
+        }
+        routing
+    }
+
+    /// The routing in force with the weights that a plan ends with.
+    pub(super) fn at_end(&self, plan: &Decision) -> RoutingPlan {
+        let mut routing = self.in_force.clone();
+        let rest = self.config.resting_weight(self.edge);
+        let shares = plan.add.iter().map(|service| (service, rest));
+        for (service, share) in shares.chain(plan.remove.iter().map(|service| (service, 0))) {
+            routes::set(&mut routing, service, self.edge, &self.config.cloud, share);
+        }
+        routing
+    }
+
+    /// The delay that a step should bring. Where the planner can't say: no worse than the worse end of the move.
+    fn expect(&self, share: u32, routing: &RoutingPlan, plan: &Decision) -> Option<(u32, f64)> {
+        let planned = plan.planned.as_ref()?;
+        let change_us =
+            self.planner
+                .change_us(self.edge, self.in_force, routing, self.snapshot, self.cluster);
+        let worse_end = planned.measured_us.max(planned.predicted_us);
+        Some((
+            share,
+            change_us.map_or(worse_end, |change| planned.measured_us + change),
+        ))
+    }
+}
+
+// === impl Longest ===
+
+impl Longest {
+    /// No request is expected to take longer than the longest did in the hour before: 10 s to 60 s, the longest that
+    /// the filter measures; 5 minutes where one was longer.
+    fn quiet(self) -> Duration {
+        if self.long {
+            return Duration::from_secs(300);
+        }
+        self.took.clamp(Duration::from_secs(10), Duration::from_secs(60))
+    }
+
+    fn observe(&mut self, snapshot: &Snapshot, services: &BTreeSet<ServiceName>) {
+        let received = snapshot.received.iter();
+        for received in received.filter(|received| services.contains(&received.service)) {
+            self.took = self.took.max(Duration::from_micros(received.longest_us));
+            self.long |= received.long_in_hour;
+        }
     }
 }

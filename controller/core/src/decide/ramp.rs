@@ -14,7 +14,7 @@ use super::evidence::ratio;
 use super::reason::Cause;
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::routing::{SECOND_STEP, first_step};
-use crate::snapshot::{CallStats, Caller, Snapshot};
+use crate::snapshot::{CallStats, Caller, OutcomeCounts, Snapshot};
 
 /// Requests in the new area that end a step at once.
 const ENOUGH: f64 = 50.0;
@@ -40,6 +40,22 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Of a window. A request that its client gave up says nothing.
+    pub(super) fn of(outcomes: &OutcomeCounts) -> Self {
+        let errors = outcomes.server_error.saturating_add(outcomes.no_response);
+        let requests = [outcomes.ok, outcomes.client_error, errors, outcomes.long];
+        let requests = requests.into_iter().fold(0_u64, u64::saturating_add);
+        Self {
+            requests: ratio(requests, 1),
+            errors: ratio(errors, 1),
+        }
+    }
+
+    pub(super) fn plus(mut self, other: Self) -> Self {
+        self.add(other, 1.0);
+        self
+    }
+
     fn add(&mut self, other: Self, share: f64) {
         self.requests += other.requests * share;
         self.errors += other.errors * share;
@@ -50,9 +66,18 @@ impl Seen {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tally {
     /// In the area that gets more, or nowhere: that is what a wrong weight looks like.
-    new: Seen,
+    pub(super) new: Seen,
     /// In the others.
     old: Seen,
+}
+
+impl Tally {
+    pub(super) fn only_new(new: Seen) -> Self {
+        Self {
+            new,
+            old: Seen::default(),
+        }
+    }
 }
 
 /// By service.
@@ -81,14 +106,8 @@ impl Counter {
         }
     }
 
-    /// Counts the snapshot in; returns the estimate of all since the start.
-    pub(super) fn count(
-        &mut self,
-        snapshot: &Snapshot,
-        edge: &AreaName,
-        to: &AreaName,
-        services: &BTreeSet<ServiceName>,
-    ) -> Tallies {
+    /// Counts the snapshot's window in; returns the estimate of all since the start.
+    pub(super) fn count(&mut self, snapshot: &Snapshot, window: Tallies) -> Tallies {
         let fresh = snapshot.at.since(self.counted_to);
         let share = if snapshot.window.is_zero() {
             0.0
@@ -96,7 +115,7 @@ impl Counter {
             (fresh.as_secs_f64() / snapshot.window.as_secs_f64()).min(1.0)
         };
         let mut all = self.closed.clone();
-        for (service, tally) in window(snapshot, edge, to, services) {
+        for (service, tally) in window {
             let sum = all.entry(service).or_default();
             sum.new.add(tally.new, share);
             sum.old.add(tally.old, share);
@@ -146,9 +165,12 @@ pub(super) fn next_weight(weight: u32, last: u32) -> u32 {
     }
 }
 
-/// Requests of the new area, in all services.
+/// Requests of the new area that were answered there, in all services.
 pub(super) fn arrived(tallies: &Tallies) -> f64 {
-    tallies.values().map(|tally| tally.new.requests).sum()
+    tallies
+        .values()
+        .map(|tally| tally.new.requests - tally.new.errors)
+        .sum()
 }
 
 /// Judges a step in which the new area's weight is `weight` percent, in force for `since`.
@@ -184,7 +206,7 @@ pub(super) fn judge(tallies: &Tallies, weight: u32, since: Duration, up: bool) -
 }
 
 /// Exact binomial tail: errors in the new area against the share elsewhere. One error alone is never enough.
-fn errors_worse(new: Seen, old: Seen) -> Option<Cause> {
+pub(super) fn errors_worse(new: Seen, old: Seen) -> Option<Cause> {
     let (requests, errors) = (whole(new.requests), whole(new.errors));
     let elsewhere = (old.errors + PRIOR_ERRORS) / (old.requests + ratio(PRIOR_REQUESTS, 1));
     let worse = errors >= 2 && tail(errors, requests, elsewhere.min(1.0)) < ALPHA;
@@ -212,7 +234,13 @@ fn tail(k: u64, n: u64, p: f64) -> f64 {
     1.0 - below
 }
 
-fn window(snapshot: &Snapshot, edge: &AreaName, to: &AreaName, services: &BTreeSet<ServiceName>) -> Tallies {
+/// Calls of callers at `edge` to `services` in the window, by whether they went to the area `to`.
+pub(super) fn window(
+    snapshot: &Snapshot,
+    edge: &AreaName,
+    to: &AreaName,
+    services: &BTreeSet<ServiceName>,
+) -> Tallies {
     let mut tallies = Tallies::new();
     for CallStats {
         caller,
@@ -229,13 +257,7 @@ fn window(snapshot: &Snapshot, edge: &AreaName, to: &AreaName, services: &BTreeS
         if at != edge || !services.contains(callee) {
             continue;
         }
-        let errors = outcomes.server_error.saturating_add(outcomes.no_response);
-        let requests = [outcomes.ok, outcomes.client_error, errors, outcomes.long];
-        let requests = requests.into_iter().fold(0_u64, u64::saturating_add);
-        let seen = Seen {
-            requests: ratio(requests, 1),
-            errors: ratio(errors, 1),
-        };
+        let seen = Seen::of(outcomes);
         let tally = tallies.entry(callee.clone()).or_default();
         match callee_area {
             Some(area) if area != to => tally.old.add(seen, 1.0),
@@ -349,7 +371,7 @@ mod tests {
     fn windows_are_added_without_overlap_and_an_older_one_by_its_share() {
         let second = |at| Timestamp::from_start(Duration::from_secs(at));
         let (edge, front) = (AreaName::from("edge-1"), ServiceName::from("front"));
-        let outcomes = crate::snapshot::OutcomeCounts {
+        let outcomes = OutcomeCounts {
             ok: 36,
             server_error: 4,
             ..Default::default()
@@ -365,7 +387,7 @@ mod tests {
         };
         let mut counter = Counter::new(second(10));
         let services = BTreeSet::from([front]);
-        // 10 requests a second, windows of 4 s, looked at each second: from 14 s on the count is exact each 4 s.
+        // 10 requests a second, one of which fails, windows of 4 s, looked at each second: from 14 s on the count is exact each 4 s.
         let counts = (11..=18).map(|at| {
             let snapshot = Snapshot {
                 at: second(at),
@@ -376,8 +398,9 @@ mod tests {
                 coverage: Vec::new(),
                 network: Vec::new(),
             };
-            whole(arrived(&counter.count(&snapshot, &edge, &edge, &services)))
+            let tallies = counter.count(&snapshot, window(&snapshot, &edge, &edge, &services));
+            whole(arrived(&tallies))
         });
-        assert_eq!(counts.collect::<Vec<_>>(), [10, 20, 30, 40, 50, 60, 70, 80]);
+        assert_eq!(counts.collect::<Vec<_>>(), [9, 18, 27, 36, 45, 54, 63, 72]);
     }
 }

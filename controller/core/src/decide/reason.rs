@@ -293,6 +293,30 @@ pub enum Cause {
     },
     /// Weights were not in force in time.
     NotInForce,
+    /// Services have no rule yet.
+    NotAdopted {
+        /// Which.
+        services: BTreeSet<ServiceName>,
+    },
+    /// The cloud did not get the replicas that it needs.
+    CloudNotScaled {
+        /// Of which services.
+        services: BTreeSet<ServiceName>,
+    },
+    /// The delay under a step's weights is certainly above what was predicted for them.
+    StepSlower {
+        /// Predicted for the step, microseconds.
+        predicted_us: f64,
+        /// Measured, microseconds.
+        measured_us: f64,
+    },
+    /// Predicted again on the way, the move would not do what it is for.
+    PredictedWorse {
+        /// Predicted at first, microseconds.
+        first_us: f64,
+        /// Predicted with what was learned on the way, microseconds.
+        again_us: f64,
+    },
     /// The requests of a step did not arrive in the new area.
     NotSeen {
         /// Seen there.
@@ -358,6 +382,25 @@ impl fmt::Display for Cause {
             Self::InstanceFailed { services } => write!(f, "instance failed: {}", names(services)),
             Self::Refused { message, .. } => write!(f, "refused by the platform: {message}"),
             Self::NotInForce => f.write_str("weights were not in force in time"),
+            Self::NotAdopted { services } => write!(f, "no rule in force for {}", names(services)),
+            Self::CloudNotScaled { services } => {
+                write!(f, "not enough replicas in the cloud in time: {}", names(services))
+            }
+            Self::StepSlower {
+                predicted_us,
+                measured_us,
+            } => write!(
+                f,
+                "delay of a step worse than predicted: {} instead of {}",
+                ms(*measured_us),
+                ms(*predicted_us)
+            ),
+            Self::PredictedWorse { first_us, again_us } => write!(
+                f,
+                "predicted again on the way: {} instead of {}",
+                ms(*again_us),
+                ms(*first_us)
+            ),
             Self::NotSeen { seen, expected } => {
                 write!(f, "{seen} requests seen in the new area, {expected} expected")
             }

@@ -5,18 +5,20 @@
 //! each edge begins its own or is held; one that is held (a service of its plan moves at another edge, the moves of this
 //! hour are used up) does not hold the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::adoption::Adoption;
 use super::asking::{Answer, Question};
+use super::capacity::Requests;
 use super::config::{Config, Objective};
 use super::machine::Machine;
 use super::phase::EdgeState;
 use super::plan::Planner;
 use super::progress::Turn;
+use super::propagation::Propagation;
 use super::reason::NoPlan;
-
 use super::scaling::Autoscalers;
-use super::{Effect, Ledger};
+use super::{Effect, Ledger, routes};
 use crate::cluster::{Cluster, RoutingPlan};
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::snapshot::Snapshot;
@@ -33,6 +35,10 @@ pub(super) struct Round<'a> {
     pub(super) effects: &'a mut Vec<Effect>,
     pub(super) ledger: &'a mut Ledger,
     pub(super) autoscalers: &'a Autoscalers,
+    pub(super) adoption: &'a Adoption,
+    pub(super) adopt: &'a mut BTreeSet<ServiceName>,
+    pub(super) requests: &'a mut Requests,
+    pub(super) propagation: &'a mut Propagation,
 }
 
 impl Round<'_> {
@@ -62,7 +68,7 @@ impl Round<'_> {
             answers = self.ask(&questions, edges);
         }
         for (name, question) in questions {
-            let busy = busy(edges);
+            let busy = routes::busy(edges);
             let answer = answers.remove(name);
             if let (Some(objective), Some(edge), Some(answer)) =
                 (config.edges.get(name), edges.get_mut(name), answer)
@@ -108,6 +114,11 @@ impl Round<'_> {
                 in_force: self.in_force,
                 wanted: self.wanted,
                 effects: self.effects,
+                planner: self.planner,
+                adoption: self.adoption,
+                adopt: self.adopt,
+                requests: self.requests,
+                propagation: self.propagation,
             },
             objective,
             ledger: self.ledger,
@@ -115,19 +126,4 @@ impl Round<'_> {
             edge,
         }
     }
-}
-
-/// Services that move, and where.
-fn busy(edges: &BTreeMap<AreaName, EdgeState>) -> BTreeMap<ServiceName, AreaName> {
-    let moving = edges.iter().flat_map(|(edge, machine)| {
-        let services = machine
-            .phase
-            .plan()
-            .map(|plan| plan.add.iter().chain(&plan.remove));
-        services
-            .into_iter()
-            .flatten()
-            .map(|service| (service.clone(), edge.clone()))
-    });
-    moving.collect()
 }

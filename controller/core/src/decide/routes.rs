@@ -1,10 +1,12 @@
 //! Weights that the action sequence writes. Callers in the cloud, and callers at an edge of a service that is not
 //! placed there, use the cloud; callers at an edge use their own edge's instance with the rest on the cloud.
 
-use crate::cluster::{Cluster, Instance, Phase, RoutingPlan, Weights};
-use crate::ids::{AreaName, ServiceName};
+use std::collections::BTreeMap;
 
 use super::config::Config;
+use super::phase::{EdgeState, Phase as Doing};
+use crate::cluster::{Cluster, Instance, Phase, RoutingPlan, Weights};
+use crate::ids::{AreaName, ServiceName};
 
 /// The plan in force, with the default (all to the cloud) written out for every service of the cloud and every
 /// managed caller area.
@@ -69,4 +71,35 @@ pub(super) fn life(cluster: &Cluster, service: &ServiceName, area: &AreaName) ->
 /// Whether the instance of `service` in `area` serves.
 pub(super) fn is_ready(cluster: &Cluster, service: &ServiceName, area: &AreaName) -> bool {
     life(cluster, service, area) == Some(Phase::Ready)
+}
+
+/// Whether a rule of `service` is in force.
+pub(super) fn has_rule(cluster: &Cluster, service: &ServiceName) -> bool {
+    let rule = cluster.routing.0.get(service);
+    rule.is_some_and(|rule| !rule.is_empty())
+}
+
+/// Services of plans under way, and where.
+pub(super) fn busy(edges: &BTreeMap<AreaName, EdgeState>) -> BTreeMap<ServiceName, AreaName> {
+    let moving = edges.iter().flat_map(|(edge, machine)| {
+        let services = machine
+            .phase
+            .plan()
+            .map(|plan| plan.add.iter().chain(&plan.remove));
+        services
+            .into_iter()
+            .flatten()
+            .map(|service| (service.clone(), edge.clone()))
+    });
+    moving.collect()
+}
+
+/// Services whose weights or instances change, and where: of all plans but those that are verified.
+pub(super) fn moving(edges: &BTreeMap<AreaName, EdgeState>) -> BTreeMap<ServiceName, AreaName> {
+    let mut moving = busy(edges);
+    moving.retain(|_, edge| {
+        let phase = edges.get(edge).map(|machine| &machine.phase);
+        !matches!(phase, Some(Doing::Verifying { .. }))
+    });
+    moving
 }

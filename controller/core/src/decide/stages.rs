@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::Times;
+use super::expect::{LEAST_SLOTS, Since};
+use super::plan::{Decision, Direction, Trigger};
 use super::progress::{Pace, Turn};
 use super::ramp::{self, Counter, STEP_DEADLINE, Verdict};
 use super::reason::Cause;
-use super::{Effect, routes};
+use super::{Effect, forms, routes};
 use crate::cluster::Phase as Life;
 use crate::ids::{AreaName, ServiceName, Timestamp};
+use crate::routing::SECOND_STEP;
 
 /// Requests that keep arriving for longer than this at an instance without weight come from somebody whom the
 /// weights don't reach.
@@ -21,10 +23,12 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub(super) enum Stage {
-    /// Instances are made and become Ready.
+    /// Rules are such that an instance may be made; instances are made and become Ready.
     Starting(Start),
     /// Weights of `up` rise.
     Raising(Shift),
+    /// The cloud gets the replicas that the traffic of `down` needs.
+    Scaling { since: Timestamp },
     /// Weights of `down` fall.
     Lowering(Shift),
     /// `down` has no weight; requests under way end.
@@ -50,12 +54,17 @@ pub(super) struct Shift {
     pub(super) share: u32,
     /// Services that somebody at the edge calls: those that are ramped.
     pub(super) frontier: BTreeSet<ServiceName>,
+    /// Since its weights are wanted.
     pub(super) since: Timestamp,
     in_force: Option<InForce>,
+    /// Delay that is predicted for each share on the way, microseconds.
+    #[serde(default)]
+    pub(super) expected_us: Vec<(u32, f64)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct InForce {
+    /// Since the weights are followed, as far as propagation is known.
     since: Timestamp,
     counter: Counter,
 }
@@ -78,6 +87,7 @@ impl Shift {
             frontier,
             since: now,
             in_force: None,
+            expected_us: Vec::new(),
         }
     }
 
@@ -86,6 +96,12 @@ impl Shift {
         if let Some(in_force) = &mut self.in_force {
             in_force.since = in_force.since.after(by);
         }
+    }
+
+    /// Delay that is predicted for its share, microseconds.
+    fn expected(&self) -> Option<f64> {
+        let of_share = |(share, _): &&(u32, f64)| *share == self.share;
+        self.expected_us.iter().find(of_share).map(|(_, us)| *us)
     }
 
     fn move_to(&mut self, share: u32, now: Timestamp) {
@@ -105,12 +121,52 @@ impl Start {
     }
 }
 
-/// Makes instances and waits until all are Ready.
-pub(super) fn start(up: &BTreeSet<ServiceName>, start: &mut Start, turn: &mut Turn<'_>) -> Next {
+/// Makes the rules of all services of the sequence such that weights decide, and waits for it: with failover a new instance
+/// would get everything at once, and one that leaves would lose everything at once.
+fn loosen(services: &BTreeSet<ServiceName>, turn: &mut Turn<'_>) -> Option<Cause> {
+    let mut bare = BTreeSet::new();
+    let mut tight = false;
+    for service in services {
+        if !routes::has_rule(turn.cluster, service) || turn.adoption.is_watched(service) {
+            turn.adopt.insert(service.clone());
+            bare.insert(service.clone());
+        }
+        if !forms::is_distribute(turn.in_force, service, &turn.config.cloud) {
+            tight = true;
+            if routes::share(turn.wanted, service, turn.edge) == 100 {
+                let last = turn.config.final_weight(turn.edge);
+                routes::set(turn.wanted, service, turn.edge, &turn.config.cloud, last);
+            }
+        }
+    }
+    if tight {
+        Some(Cause::NotInForce)
+    } else if bare.is_empty() {
+        None
+    } else {
+        Some(Cause::NotAdopted { services: bare })
+    }
+}
+
+/// Loosens the rules, makes instances and waits until all are Ready.
+pub(super) fn start(
+    up: &BTreeSet<ServiceName>,
+    down: &BTreeSet<ServiceName>,
+    start: &mut Start,
+    turn: &mut Turn<'_>,
+) -> Next {
+    let since = start.since;
+    // What has no instance at the edge and no rule needs none to leave.
+    let mut services = up.clone();
+    services.extend(down.iter().filter(|s| routes::has_rule(turn.cluster, s)).cloned());
+    match loosen(&services, turn) {
+        Some(cause) if turn.now.since(since) >= turn.config.ready_within => return Next::Fail(cause),
+        Some(_) => return Next::Stay,
+        None => {}
+    }
     let Start { since, alive, called } = start;
     called.extend(ramp::frontier(turn.snapshot, turn.edge, up));
-    let mut missing = BTreeSet::new();
-    let mut failed = BTreeSet::new();
+    let (mut missing, mut failed) = (BTreeSet::new(), BTreeSet::new());
     for service in up {
         match routes::life(turn.cluster, service, turn.edge) {
             Some(Life::Ready) => continue,
@@ -162,10 +218,10 @@ fn assert_weights(
         return None;
     }
     if all {
-        let counter = Counter::new(turn.snapshot.at);
+        let upper = turn.propagation.upper();
         shift.in_force = Some(InForce {
-            since: turn.now,
-            counter,
+            since: turn.now.after(upper),
+            counter: Counter::new(turn.snapshot.at.after(upper)),
         });
         return None;
     }
@@ -181,22 +237,43 @@ pub(super) fn raise(
     pace: Pace,
     shift: &mut Shift,
     turn: &mut Turn<'_>,
-    times: &mut Times,
+    plan: &mut Decision,
 ) -> Next {
-    let last = turn.config.final_weight();
-    if let Some(next) = assert_weights(up, last, shift, turn) {
-        return next;
+    let last = turn.config.final_weight(turn.edge);
+    let rest = match pace {
+        Pace::Ramp => turn.config.resting_weight(turn.edge),
+        // The form follows at rest.
+        Pace::AtOnce => last,
+    };
+    match assert_weights(up, last.max(shift.share), shift, turn) {
+        // Another edge keeps the service from the failover form; the share before it serves as well.
+        Some(Next::Fail(_)) if shift.share > last => {
+            plan.times.weights_final = Some(turn.now);
+            return Next::Finished;
+        }
+        Some(next) => return next,
+        None => {}
     }
-    if pace == Pace::AtOnce || shift.share == last {
-        times.weights_final = Some(turn.now);
+    if shift.share == rest {
+        plan.times.weights_final = Some(turn.now);
         return Next::Finished;
     }
     let edge = turn.edge;
-    match judge(shift, edge, shift.share, true, turn, times) {
+    match judge(shift, edge, shift.share, true, turn, plan) {
         Verdict::Wait => Next::Stay,
         Verdict::Fail(cause) => Next::Fail(cause),
         Verdict::Next => {
-            shift.move_to(ramp::next_weight(shift.share, last), turn.now);
+            if shift.share == SECOND_STEP
+                && let Some(cause) = predict_again(shift, turn, plan)
+            {
+                return Next::Fail(cause);
+            }
+            let next = if shift.share >= last {
+                rest
+            } else {
+                ramp::next_weight(shift.share, last)
+            };
+            shift.move_to(next, turn.now);
             Next::Again
         }
     }
@@ -207,50 +284,150 @@ pub(super) fn lower(
     pace: Pace,
     shift: &mut Shift,
     turn: &mut Turn<'_>,
-    times: &mut Times,
+    plan: &mut Decision,
 ) -> Next {
     if let Some(next) = assert_weights(down, 0, shift, turn) {
         return next;
     }
     if pace == Pace::AtOnce || shift.share == 0 {
-        times.weights_final = Some(turn.now);
+        plan.times.weights_final = Some(turn.now);
         return Next::Finished;
     }
     let cloud = &turn.config.cloud;
-    match judge(shift, cloud, 100 - shift.share, false, turn, times) {
+    match judge(shift, cloud, 100 - shift.share, false, turn, plan) {
         Verdict::Wait => Next::Stay,
         Verdict::Fail(cause) => Next::Fail(cause),
         Verdict::Next => {
+            if let Some(cause) = predict_again(shift, turn, plan) {
+                return Next::Fail(cause);
+            }
             shift.move_to(0, turn.now);
             Next::Again
         }
     }
 }
 
+/// Judges a step by what its requests show from when its weights are followed.
 fn judge(
     shift: &mut Shift,
     to: &AreaName,
     weight: u32,
     up: bool,
-    turn: &Turn<'_>,
-    times: &mut Times,
+    turn: &mut Turn<'_>,
+    plan: &mut Decision,
 ) -> Verdict {
     let Some(in_force) = &mut shift.in_force else {
         return Verdict::Wait;
     };
-    let tallies = in_force
-        .counter
-        .count(turn.snapshot, turn.edge, to, &shift.frontier);
-    if ramp::arrived(&tallies) > 0.0 {
-        times.first_shifted_request.get_or_insert(turn.now);
+    let window = ramp::window(turn.snapshot, turn.edge, to, &shift.frontier);
+    if ramp::arrived(&window) > 0.0 && plan.times.first_shifted_request.is_none() {
+        plan.times.first_shifted_request = Some(turn.now);
+        // Only where nothing went there before it is surely a request by the new weights.
+        if up {
+            let took = turn.now.since(shift.since);
+            plan.times.propagation = Some(took);
+            turn.propagation.record(took, turn.now);
+        }
     }
-    ramp::judge(&tallies, weight, turn.now.since(in_force.since), up)
+    let followed = in_force.since;
+    if turn.now < followed {
+        return Verdict::Wait;
+    }
+    let tallies = in_force.counter.count(turn.snapshot, window);
+    let verdict = ramp::judge(&tallies, weight, turn.now.since(followed), up);
+    if verdict != Verdict::Next {
+        return verdict;
+    }
+    match since_followed(shift, turn) {
+        // Enough requests, and not yet enough time to see what they take.
+        Some(read) if read.slots < LEAST_SLOTS && turn.now.since(followed) < STEP_DEADLINE => Verdict::Wait,
+        Some(read) => match shift.expected() {
+            Some(predicted_us) if read.is_worse_than(predicted_us) => Verdict::Fail(Cause::StepSlower {
+                predicted_us,
+                measured_us: read.value_us,
+            }),
+            _ => Verdict::Next,
+        },
+        None => Verdict::Next,
+    }
+}
+
+/// The delay since the step's weights are followed.
+fn since_followed(shift: &Shift, turn: &Turn<'_>) -> Option<Since> {
+    let in_force = shift.in_force.as_ref()?;
+    let edge = turn.snapshot.edges.get(turn.edge)?;
+    let statistic = turn.config.edges.get(turn.edge)?.statistic;
+    if edge.slots.is_empty() {
+        return None;
+    }
+    Since::read(edge, statistic, in_force.since, turn.snapshot.at)
+}
+
+/// Predicts the rest of the move from what this step does. A reason, where it would then certainly not do what it is for.
+fn predict_again(shift: &Shift, turn: &Turn<'_>, plan: &mut Decision) -> Option<Cause> {
+    let read = since_followed(shift, turn)?;
+    let change_us = turn.planner.change_us(
+        turn.edge,
+        turn.in_force,
+        &turn.at_end(plan),
+        turn.snapshot,
+        turn.cluster,
+    )?;
+    let again_us = read.value_us + change_us;
+    plan.predicted_again_us = Some(again_us);
+    let planned = plan.planned.as_ref()?;
+    let Trigger::Band {
+        direction,
+        offload_above_us,
+        ..
+    } = &plan.trigger
+    else {
+        return None;
+    };
+    let bound_us = match direction {
+        Direction::Offload => planned.measured_us,
+        Direction::Unoffload => *offload_above_us,
+    };
+    (read.low_us + change_us > bound_us).then_some(Cause::PredictedWorse {
+        first_us: planned.predicted_us,
+        again_us,
+    })
+}
+
+/// Asks for the replicas that the cloud needs, and waits for them.
+pub(super) fn scale(
+    down: &BTreeSet<ServiceName>,
+    since: Timestamp,
+    turn: &mut Turn<'_>,
+    plan: &Decision,
+) -> Next {
+    let counts = plan.planned.as_ref().map(|planned| &planned.cloud_replicas);
+    let mut short = BTreeSet::new();
+    for (service, replicas) in counts.into_iter().flatten().filter(|(s, _)| down.contains(*s)) {
+        let Turn {
+            cluster,
+            config,
+            edge,
+            ..
+        } = turn;
+        if !turn.requests.ask(cluster, config, edge, service, *replicas) {
+            short.insert(service.clone());
+        }
+    }
+    if short.is_empty() {
+        Next::Finished
+    } else if turn.now.since(since) >= turn.config.ready_within {
+        Next::Fail(Cause::CloudNotScaled { services: short })
+    } else {
+        Next::Stay
+    }
 }
 
 pub(super) fn drain(
     down: &BTreeSet<ServiceName>,
     since: Timestamp,
     last_seen: &mut Timestamp,
+    quiet: Duration,
     turn: &mut Turn<'_>,
 ) -> Next {
     keep_at_zero(down, turn);
@@ -271,9 +448,9 @@ pub(super) fn drain(
     {
         *last_seen = turn.now;
     }
-    if turn.now.since(*last_seen) >= turn.config.drained_after {
+    if turn.now.since(*last_seen) >= quiet {
         Next::Finished
-    } else if turn.now.since(since) >= DRAIN_DEADLINE {
+    } else if turn.now.since(since) >= DRAIN_DEADLINE.saturating_add(quiet) {
         Next::Fail(Cause::NotDrained)
     } else {
         Next::Stay

@@ -213,6 +213,7 @@ fn edges(recipe: &Recipe, seed: u64) -> Vec<Edge> {
         .map(|edge| {
             let [rate, rtt, bandwidth] = factors(edge);
             Edge {
+                standby: None,
                 area: area(&format!("edge-{}", edge + 1), 0.028, 0.014),
                 rtt: Micros::nearest(recipe.rtt.as_f64() * rtt),
                 bandwidth: recipe

@@ -257,6 +257,7 @@ impl Users {
             (calls.unwrap_or_default(), rate.unwrap_or_default())
         };
         Ok(Edge {
+            standby: None,
             area: settings.area.clone(),
             rtt: rtt.unwrap_or_default(),
             bandwidth: settings.bandwidth,

@@ -111,7 +111,8 @@ impl Shares {
 
 /// Share of an edge's own instance at rest.
 pub(crate) fn edge_share(problem: &Problem, edge: EdgeIx) -> f64 {
-    let Standby::Distribute(percent) = problem.spec().standby else {
+    let of_edge = problem.edge(edge).and_then(|edge| edge.standby);
+    let Standby::Distribute(percent) = of_edge.unwrap_or(problem.spec().standby) else {
         return 1.0;
     };
     let localities = |area| problem.area(area).map_or(1, |area| area.localities);

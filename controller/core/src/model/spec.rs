@@ -1,6 +1,8 @@
 //! What a problem is made of, not yet checked. All numbers are quantities already; what is left to check is how the
 //! parts fit together, and [`super::Problem::try_new`] does that.
 
+use serde::{Deserialize, Serialize};
+
 use super::ix::ServiceIx;
 use crate::ids::{AreaName, ServiceName};
 use crate::units::{
@@ -63,6 +65,8 @@ pub struct Edge {
     pub capacity: Capacity,
     /// Highest mean user delay that is wanted; none: the solver leaves what runs there as it is.
     pub target: Option<Micros>,
+    /// What its callers leave on the cloud, where that is not [`Spec::standby`].
+    pub standby: Option<Standby>,
 }
 
 /// Room at an edge: the sum over its replicas must stay within each limit. None: no limit.
@@ -137,7 +141,8 @@ pub enum Pin {
 }
 
 /// What callers at an edge leave on the cloud for a service that is placed there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Standby {
     /// Percent of the weight, 1 to 99.
     Distribute(u32),

@@ -1,11 +1,24 @@
 //! The routing matrix, and what istiod would refuse.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Placement, RoutingPlan, Weights};
 use crate::ids::{AreaName, ServiceName};
 use crate::model::Standby;
+
+/// How a service's rule is written: the two forms of the resting routing, and of everything in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Form {
+    /// `distribute`: a weight for each area. What no weight names is not used.
+    Distribute,
+    /// `failover`: the caller's own area while it has a healthy endpoint, else the cloud. Weights have no say, so where
+    /// there is an endpoint it gets everything.
+    Failover,
+}
 
 /// Weights that istiod would refuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +39,11 @@ pub enum WeightsError {
         /// Where they would go.
         area: AreaName,
     },
+    /// A share beside an edge's 100: the failover form has none.
+    ShareInFailover {
+        /// Whose calls.
+        caller: AreaName,
+    },
 }
 
 impl fmt::Display for WeightsError {
@@ -42,6 +60,10 @@ impl fmt::Display for WeightsError {
                     "callers in {caller} may use the cloud and their own edge, not {area}"
                 )
             }
+            Self::ShareInFailover { caller } => write!(
+                f,
+                "callers in {caller} are split while another edge has 100: with failover an edge has all or nothing"
+            ),
         }
     }
 }
@@ -93,6 +115,30 @@ pub fn resting(
     )
 }
 
+/// The form of a service's rule: failover where an edge keeps all of its calls, else distribute. With weights alone 100
+/// would be an outage once the edge's last endpoint goes: a locality that no weight names has none.
+///
+/// ```
+/// use gma_core::routing::{Form, form};
+/// let rule = |edge: &[(&str, u32)]| {
+///     let weights = edge.iter().map(|(area, weight)| ((*area).into(), *weight)).collect();
+///     [("cloud".into(), [("cloud".into(), 100)].into()), ("edge".into(), weights)].into()
+/// };
+/// assert_eq!(form(&rule(&[("edge", 100)]), &"cloud".into()), Form::Failover);
+/// assert_eq!(form(&rule(&[("edge", 99), ("cloud", 1)]), &"cloud".into()), Form::Distribute);
+/// assert_eq!(form(&rule(&[("cloud", 100)]), &"cloud".into()), Form::Distribute);
+/// ```
+pub fn form(rule: &BTreeMap<AreaName, Weights>, cloud: &AreaName) -> Form {
+    let keeps_all = |(caller, weights): (&AreaName, &Weights)| {
+        caller != cloud && weights.get(caller).is_some_and(|weight| *weight >= 100)
+    };
+    if rule.iter().any(keeps_all) {
+        Form::Failover
+    } else {
+        Form::Distribute
+    }
+}
+
 /// Whether istiod would accept the weights of one caller area.
 ///
 /// # Errors
@@ -127,6 +173,15 @@ pub fn check_plan(plan: &RoutingPlan, cloud: &AreaName) -> Result<(), (ServiceNa
                 };
                 return Err((service.clone(), error));
             }
+        }
+        if form(callers, cloud) == Form::Failover
+            && let Some(caller) = callers
+                .iter()
+                .find(|(_, weights)| weights.len() > 1)
+                .map(|(c, _)| c)
+        {
+            let caller = caller.clone();
+            return Err((service.clone(), WeightsError::ShareInFailover { caller }));
         }
     }
     Ok(())
@@ -166,6 +221,36 @@ mod tests {
             check_plan(&plan, &"cloud".into()),
             Err((_, WeightsError::NotOfTheMatrix { .. }))
         ));
+    }
+
+    #[test]
+    fn with_failover_an_edge_has_all_or_nothing() {
+        let weights = |pairs: &[(&str, u32)]| -> Weights {
+            pairs
+                .iter()
+                .map(|(area, weight)| (AreaName::from(*area), *weight))
+                .collect()
+        };
+        let plan = |second: &[(&str, u32)]| {
+            let rule = [
+                ("cloud".into(), weights(&[("cloud", 100)])),
+                ("edge-1".into(), weights(&[("edge-1", 100)])),
+                ("edge-2".into(), weights(second)),
+            ];
+            RoutingPlan([("cart".into(), rule.into())].into())
+        };
+        for whole in [[("edge-2", 100)], [("cloud", 100)]] {
+            assert_eq!(check_plan(&plan(&whole), &"cloud".into()), Ok(()));
+        }
+        assert_eq!(
+            check_plan(&plan(&[("cloud", 1), ("edge-2", 99)]), &"cloud".into()),
+            Err((
+                "cart".into(),
+                WeightsError::ShareInFailover {
+                    caller: "edge-2".into()
+                }
+            ))
+        );
     }
 
     proptest! {

@@ -2,19 +2,21 @@
 //!
 //! | caller | weights at rest |
 //! |---|---|
-//! | at edge e, service placed at e | e: the rest, cloud: the standby share |
+//! | at edge e, service placed at e | form distribute: the standby share to the cloud, the rest to e; form failover: e |
 //! | at edge e, service not placed at e | cloud 100 |
 //! | in the cloud | cloud 100 |
 //! | `*`, last | cloud 100 |
+//!
+//! A rule has one of two forms, [`form`]. While weights move it is always distribute.
 
 mod matrix;
 mod rule;
 mod step;
 
-pub use matrix::{WeightsError, check_plan, check_weights, resting};
+pub use matrix::{Form, WeightsError, check_plan, check_weights, form, resting};
 pub use rule::{
-    DestinationRuleValues, Distribute, LoadBalancer, LocalityLbSetting, LocalityPattern, OutlierDetection,
-    RuleError,
+    DestinationRuleValues, Distribute, Failover, LoadBalancer, LocalityLbSetting, LocalityPattern,
+    OutlierDetection, RuleError,
 };
 pub use step::{FIRST_STEPS, SECOND_STEP, first_step};
 

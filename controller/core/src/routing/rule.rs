@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::matrix::{WeightsError, check_weights};
+use super::matrix::{Form, WeightsError, check_weights, form};
 use crate::cluster::Weights;
 use crate::ids::AreaName;
 
@@ -34,6 +34,8 @@ pub enum RuleError {
     },
     /// A weight of 1 to 100 for each of this many localities is not possible.
     TooManyLocalities(AreaName, usize),
+    /// Failover is from region to region: an area that spans several, shares one or has none can't have it.
+    NotOneRegion(AreaName),
 }
 
 /// The part of a rule's `trafficPolicy` that is ours.
@@ -61,7 +63,11 @@ pub struct LocalityLbSetting {
     /// The mesh's default may be off.
     pub enabled: bool,
     /// The first whose `from` matches decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub distribute: Vec<Distribute>,
+    /// Where callers of a region go when it has no healthy endpoint; never together with `distribute`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failover: Vec<Failover>,
 }
 
 /// Weights for callers of a locality.
@@ -71,6 +77,15 @@ pub struct Distribute {
     pub from: LocalityPattern,
     /// Percent by locality of the endpoints.
     pub to: BTreeMap<LocalityPattern, u32>,
+}
+
+/// From one region to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failover {
+    /// Region of the callers.
+    pub from: String,
+    /// Region of the endpoints.
+    pub to: String,
 }
 
 /// When an endpoint is taken out. [`Default`] are the values that go with every rule.
@@ -161,6 +176,11 @@ impl fmt::Display for RuleError {
                 f,
                 "{area} has {count} localities, more than its weight can be split over: name its region instead"
             ),
+            Self::NotOneRegion(area) => write!(
+                f,
+                "failover needs one region an area, and {area} has not: give its localities a region of their own, or use \
+                 the standby form distribute"
+            ),
         }
     }
 }
@@ -187,7 +207,7 @@ impl Default for OutlierDetection {
 impl DestinationRuleValues {
     /// Values of a service's rule from its routing and the localities of each area, in the order of the areas' names,
     /// `*` (to the cloud) last. An area's weight is given to its localities as one where one pattern covers them, and
-    /// split over them otherwise.
+    /// split over them otherwise. In the failover form every edge of the rule fails over to the cloud.
     ///
     /// # Errors
     /// What istiod would refuse, or what would match no endpoint.
@@ -197,35 +217,102 @@ impl DestinationRuleValues {
         cloud: &AreaName,
     ) -> Result<Self, RuleError> {
         check_disjoint(localities)?;
-        let mut distribute = Vec::new();
-        for (caller, weights) in callers {
-            check_weights(weights).map_err(|error| RuleError::Weights {
-                caller: caller.clone(),
-                error,
-            })?;
-            let to = spread_all(weights, localities)?;
-            for from in of_area(localities, caller)? {
-                distribute.push(Distribute {
-                    from: from.clone(),
-                    to: to.clone(),
-                });
-            }
-        }
-        let to_cloud = Weights::from([(cloud.clone(), 100)]);
-        distribute.push(Distribute {
-            from: LocalityPattern::any(),
-            to: spread_all(&to_cloud, localities)?,
-        });
+        let setting = match form(callers, cloud) {
+            Form::Distribute => LocalityLbSetting {
+                enabled: true,
+                distribute: distribute(callers, localities, cloud)?,
+                failover: Vec::new(),
+            },
+            Form::Failover => LocalityLbSetting {
+                enabled: true,
+                distribute: Vec::new(),
+                failover: failover(callers, localities, cloud)?,
+            },
+        };
         Ok(Self {
             load_balancer: LoadBalancer {
-                locality_lb_setting: LocalityLbSetting {
-                    enabled: true,
-                    distribute,
-                },
+                locality_lb_setting: setting,
             },
             outlier_detection: OutlierDetection::default(),
         })
     }
+}
+
+fn distribute(
+    callers: &BTreeMap<AreaName, Weights>,
+    localities: &BTreeMap<AreaName, Vec<LocalityPattern>>,
+    cloud: &AreaName,
+) -> Result<Vec<Distribute>, RuleError> {
+    let mut distribute = Vec::new();
+    for (caller, weights) in callers {
+        check_weights(weights).map_err(|error| RuleError::Weights {
+            caller: caller.clone(),
+            error,
+        })?;
+        let to = spread_all(weights, localities)?;
+        for from in of_area(localities, caller)? {
+            distribute.push(Distribute {
+                from: from.clone(),
+                to: to.clone(),
+            });
+        }
+    }
+    let to_cloud = Weights::from([(cloud.clone(), 100)]);
+    distribute.push(Distribute {
+        from: LocalityPattern::any(),
+        to: spread_all(&to_cloud, localities)?,
+    });
+    Ok(distribute)
+}
+
+/// Every edge to the cloud. A rule that weights had split would change what is served.
+fn failover(
+    callers: &BTreeMap<AreaName, Weights>,
+    localities: &BTreeMap<AreaName, Vec<LocalityPattern>>,
+    cloud: &AreaName,
+) -> Result<Vec<Failover>, RuleError> {
+    for (caller, weights) in callers {
+        check_weights(weights).map_err(|error| RuleError::Weights {
+            caller: caller.clone(),
+            error,
+        })?;
+        if weights.len() > 1 {
+            let error = WeightsError::ShareInFailover {
+                caller: caller.clone(),
+            };
+            return Err(RuleError::Weights {
+                caller: caller.clone(),
+                error,
+            });
+        }
+    }
+    let to = own_region(cloud, localities)?;
+    let edges = callers.keys().filter(|caller| *caller != cloud);
+    edges
+        .map(|edge| {
+            Ok(Failover {
+                from: own_region(edge, localities)?,
+                to: to.clone(),
+            })
+        })
+        .collect()
+}
+
+/// The region of an area that has one, and has it alone.
+fn own_region(
+    area: &AreaName,
+    localities: &BTreeMap<AreaName, Vec<LocalityPattern>>,
+) -> Result<String, RuleError> {
+    let patterns = of_area(localities, area)?;
+    let none = || RuleError::NotOneRegion(area.clone());
+    let region = region_name(patterns)
+        .filter(|region| region != "*")
+        .ok_or_else(none)?;
+    let is_of = |pattern: &LocalityPattern| pattern.0.split('/').next() == Some(&region);
+    let shared = localities
+        .iter()
+        .any(|(other, patterns)| other != area && patterns.iter().any(is_of));
+    if shared { Err(none()) } else { Ok(region) }
 }
 
 fn of_area<'a>(
@@ -284,12 +371,17 @@ fn split(weight: u32, patterns: &[LocalityPattern]) -> impl Iterator<Item = (Loc
 
 /// `region/*` where all are of one region: istiod then splits by endpoints, rounding up.
 fn region_of(patterns: &[LocalityPattern]) -> Option<LocalityPattern> {
+    region_name(patterns).map(|region| LocalityPattern(format!("{region}/*")))
+}
+
+/// The region of all of them, where they have the same.
+fn region_name(patterns: &[LocalityPattern]) -> Option<String> {
     let region = |pattern: &LocalityPattern| pattern.0.split('/').next().map(str::to_owned);
     let first = patterns.first().and_then(region)?;
     let same = patterns
         .iter()
         .all(|pattern| region(pattern).as_deref() == Some(&first));
-    same.then(|| LocalityPattern(format!("{first}/*")))
+    same.then_some(first)
 }
 
 #[cfg(test)]
@@ -334,6 +426,46 @@ mod tests {
             },
         });
         assert_eq!(values, expected);
+    }
+
+    fn failover(cloud: &[&str], edges: [&[&str]; 2]) -> Result<DestinationRuleValues, RuleError> {
+        let callers = BTreeMap::from([
+            ("cloud".into(), weights(&[("cloud", 100)])),
+            ("edge-1".into(), weights(&[("edge-1", 100)])),
+            ("edge-2".into(), weights(&[("cloud", 100)])),
+        ]);
+        let [one, two] = edges.map(patterns);
+        let localities = BTreeMap::from([
+            ("cloud".into(), patterns(cloud)),
+            ("edge-1".into(), one),
+            ("edge-2".into(), two),
+        ]);
+        DestinationRuleValues::try_new(&callers, &localities, &"cloud".into())
+    }
+
+    #[test]
+    fn the_failover_form_lists_every_edge_and_no_weight() {
+        let values = failover(&["eu/a", "eu/b"], [&["berlin/x"], &["paris"]]).unwrap();
+        let json = serde_json::to_value(&values).unwrap();
+        assert_eq!(
+            json["loadBalancer"],
+            serde_json::json!({"localityLbSetting": {"enabled": true, "failover": [
+                {"from": "berlin", "to": "eu"}, {"from": "paris", "to": "eu"},
+            ]}})
+        );
+        assert_eq!(values.outlier_detection, OutlierDetection::default());
+    }
+
+    #[test]
+    fn failover_needs_a_region_of_its_own_for_each_area() {
+        let refused = |cloud: &[&str], edges| failover(cloud, edges).unwrap_err();
+        let not_one = |area: &str| RuleError::NotOneRegion(area.into());
+        assert_eq!(
+            refused(&["eu/a", "us/a"], [&["berlin"], &["paris"]]),
+            not_one("cloud")
+        );
+        assert_eq!(refused(&["eu"], [&["de/x"], &["de/y"]]), not_one("edge-1"));
+        assert_eq!(refused(&["eu/a"], [&["eu/x"], &["fr"]]), not_one("cloud"));
     }
 
     #[test]

@@ -65,9 +65,30 @@ impl World {
                     self.end(replica.proxy);
                 }
             }
+            Effect::Scale {
+                service,
+                area,
+                replicas,
+            } => self.ask_for(service, area, *replicas),
             Effect::Route { plan } => self.route(plan),
             Effect::Record { .. } => {}
         }
+    }
+
+    fn ask_for(&mut self, service: &ServiceName, area: &AreaName, replicas: u32) {
+        let (Some(service), Some(area)) = (self.service(service), self.area(area)) else {
+            return;
+        };
+        let Some(mut instance) = self.take(service, area) else {
+            return;
+        };
+        let mut wants = replicas;
+        if let Some(autoscaler) = &mut instance.wants {
+            *autoscaler = (*autoscaler).max(replicas);
+            wants = *autoscaler;
+        }
+        self.scale(&mut instance, service, area, wants as usize);
+        self.put(service, area, Some(instance));
     }
 
     /// Weights are written at once, and reach the proxies later, in the order in which they were written.

@@ -298,6 +298,8 @@ impl Run<'_> {
                 timed: tally.count,
                 sum_us: tally.sum_us as u64,
                 response_bytes: tally.bytes,
+                longest_us: 0,
+                long_in_hour: false,
             });
         Snapshot {
             at: Timestamp::from_start(WINDOW),

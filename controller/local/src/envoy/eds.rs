@@ -3,15 +3,20 @@
 //! istiod (pilot `loadbalancer.go`, `applyLocalityWeights`): the first `from` that matches the caller decides; each
 //! locality's share of a weight is rounded up; localities that no `to` names lose their endpoints; a caller that no
 //! `from` matches gets each locality weighted by its number of endpoints. Endpoints that are not ready are not sent.
+//!
+//! In the failover form (`applyLocalityFailover`) there are priorities instead: the caller's own region, then the region
+//! that its `failover` entry names, then all others; those without endpoints are closed up. Each locality counts by its
+//! number of endpoints. Envoy leaves a priority once less than 1/1.4 of its endpoints are healthy (its default
+//! overprovisioning factor, which istiod does not set), wholly when none is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use gma_core::cluster::Weights;
 use gma_core::ids::AreaName;
-use gma_core::routing::effective_endpoint_weights;
+use gma_core::routing::{Form, effective_endpoint_weights, form};
 use serde_json::{Value, json};
 
 use super::bootstrap::locality;
@@ -43,9 +48,9 @@ pub(crate) fn assignment(
     host: &str,
     caller: &AreaName,
     rule: Option<&BTreeMap<AreaName, Weights>>,
+    cloud: &AreaName,
     endpoints: &[Endpoint],
 ) -> Value {
-    let from = rule.and_then(|rule| rule.get(caller).or_else(|| rule.get(&AreaName::from(ANY_CALLER))));
     let mut by_area: BTreeMap<&AreaName, BTreeMap<&Locality, Vec<SocketAddr>>> = BTreeMap::new();
     for Endpoint {
         area,
@@ -60,6 +65,11 @@ pub(crate) fn assignment(
             .or_default()
             .push(*address);
     }
+    let failover = rule.is_some_and(|rule| form(rule, cloud) == Form::Failover);
+    let from = rule
+        .filter(|_| !failover)
+        .and_then(|rule| rule.get(caller).or_else(|| rule.get(&AreaName::from(ANY_CALLER))));
+    let ranks: BTreeSet<u32> = by_area.keys().map(|area| rank(caller, area, cloud)).collect();
     let mut localities = Vec::new();
     for (area, groups) in by_area {
         let sizes: Vec<u32> = groups
@@ -71,11 +81,18 @@ pub(crate) fn assignment(
             Some(Some(weight)) => effective_endpoint_weights(*weight, &sizes),
             Some(None) => continue,
         };
+        let rank = rank(caller, area, cloud);
+        let priority = if failover {
+            ranks.iter().take_while(|other| **other < rank).count()
+        } else {
+            0
+        };
         for ((place, group), weight) in groups.into_iter().zip(weights) {
             let endpoints: Vec<Value> = group.into_iter().map(lb_endpoint).collect();
             let group = json!({
                 "locality": locality(place),
                 "load_balancing_weight": weight,
+                "priority": priority,
                 "lb_endpoints": endpoints,
             });
             localities.push(group);
@@ -86,6 +103,18 @@ pub(crate) fn assignment(
         "cluster_name": outbound_cluster(host),
         "endpoints": localities,
     })
+}
+
+/// Order of an area for callers that fail over: their own first; of an edge then the cloud, which its `failover` entry names.
+/// The cloud has no entry, so to its callers all edges are alike.
+fn rank(caller: &AreaName, area: &AreaName, cloud: &AreaName) -> u32 {
+    if area == caller {
+        0
+    } else if caller == cloud || area == cloud {
+        1
+    } else {
+        2
+    }
 }
 
 // === impl EndpointFiles ===
@@ -155,7 +184,8 @@ mod tests {
 
     /// Locality and weight of each group for callers at edge-1.
     fn weights(rule: Option<&BTreeMap<AreaName, Weights>>, endpoints: &[Endpoint]) -> Vec<(String, u64)> {
-        let assignment = assignment("s1.shop.svc.cluster.local", &"edge-1".into(), rule, endpoints);
+        let (host, cloud) = ("s1.shop.svc.cluster.local", AreaName::from("cloud"));
+        let assignment = assignment(host, &"edge-1".into(), rule, &cloud, endpoints);
         let groups = assignment["endpoints"].as_array().unwrap().clone();
         let zone = |group: &Value| group["locality"]["zone"].as_str().unwrap().to_owned();
         groups
@@ -211,8 +241,59 @@ mod tests {
 
     #[test]
     fn weights_that_match_no_endpoint_leave_none() {
-        let rule = rule(&[("edge-1", &[("edge-1", 100)])]);
+        let rule = rule(&[("edge-1", &[("edge-2", 100)])]);
         assert_eq!(weights(Some(&rule), &[endpoint("cloud", "c/a", 1)]), []);
+    }
+
+    /// Area and priority of each group, by callers.
+    fn priorities(caller: &str, endpoints: &[Endpoint]) -> Vec<(String, u64)> {
+        let rule = rule(&[
+            ("cloud", &[("cloud", 100)]),
+            ("edge-1", &[("edge-1", 100)]),
+            ("edge-2", &[("cloud", 100)]),
+        ]);
+        let (host, cloud) = ("s1.shop.svc.cluster.local", AreaName::from("cloud"));
+        let assignment = assignment(host, &caller.into(), Some(&rule), &cloud, endpoints);
+        let groups = assignment["endpoints"].as_array().unwrap().clone();
+        let region = |group: &Value| group["locality"]["region"].as_str().unwrap().to_owned();
+        groups
+            .iter()
+            .map(|group| (region(group), group["priority"].as_u64().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn with_failover_the_own_edge_comes_first_and_the_cloud_second() {
+        let cloud = endpoint("cloud", "c/a", 1);
+        let (one, two) = (endpoint("edge-1", "e", 2), endpoint("edge-2", "f", 3));
+        let all = [cloud.clone(), one.clone(), two];
+        assert_eq!(
+            priorities("edge-1", &all),
+            [group("c", 1), group("e", 0), group("f", 2)]
+        );
+        assert_eq!(
+            priorities("cloud", &all),
+            [group("c", 0), group("e", 1), group("f", 1)]
+        );
+        // An edge without endpoints of its own: the cloud, and others only when that is gone.
+        assert_eq!(
+            priorities("edge-2", &[cloud.clone(), one]),
+            [group("c", 0), group("e", 1)]
+        );
+        assert_eq!(priorities("edge-1", &[cloud]), [group("c", 0)]);
+    }
+
+    #[test]
+    fn with_failover_localities_count_by_their_endpoints() {
+        let rule = rule(&[("cloud", &[("cloud", 100)]), ("edge-1", &[("edge-1", 100)])]);
+        let endpoints = [
+            endpoint("cloud", "c/a", 1),
+            endpoint("cloud", "c/a", 2),
+            endpoint("cloud", "c/b", 3),
+            endpoint("edge-1", "e/x", 4),
+        ];
+        let expected = [group("a", 2), group("b", 1), group("x", 1)];
+        assert_eq!(weights(Some(&rule), &endpoints), expected);
     }
 
     #[test]

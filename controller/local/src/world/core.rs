@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use gma_core::cluster::RoutingPlan;
 use gma_core::ids::{AreaName, ServiceName};
-use gma_core::model::Standby;
-use gma_core::routing::resting;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -97,10 +95,7 @@ impl Core {
             };
             meshes.insert(area.clone(), mesh);
         }
-        // What a service has before anyone routes it: every caller to the cloud.
         let services: Vec<ServiceName> = setup.services.keys().cloned().collect();
-        let empty = links.keys().map(|edge| (edge.clone(), BTreeSet::new())).collect();
-        let routing = resting(&services, &empty, cloud, Standby::Distribute(1));
         // A pod sends at most four events in its life.
         let (events, happened) = mpsc::channel(64);
         let mut core = Self {
@@ -110,7 +105,7 @@ impl Core {
             files,
             pods: Pods::default(),
             next_pod: 1,
-            routing,
+            routing: RoutingPlan::default(),
             dark: BTreeSet::new(),
             waking: BTreeSet::new(),
             faults: BTreeMap::new(),
@@ -205,6 +200,16 @@ impl Core {
         let localities = self.areas.get(area).cloned().unwrap_or_default();
         for locality in localities.iter().filter(|locality| !present.contains(locality)) {
             self.start_pod(Some(service), area, Some(locality), None);
+        }
+    }
+
+    /// One pod more, in the locality that has fewest.
+    pub(super) fn start_replica(&mut self, service: &ServiceName, area: &AreaName) {
+        let pods = || self.pods.0.values().filter(|pod| pod.is_of(service, area));
+        let count = |locality: &&Locality| pods().filter(|pod| pod.locality == **locality).count();
+        let localities = self.areas.get(area).into_iter().flatten();
+        if let Some(locality) = localities.min_by_key(count).cloned() {
+            self.start_pod(Some(service), area, Some(&locality), None);
         }
     }
 
@@ -400,10 +405,11 @@ impl Core {
 
     /// Writes what changed of a service's endpoints, for each caller area.
     pub(super) fn write_endpoints(&mut self, service: &ServiceName) -> std::io::Result<()> {
+        let cloud = &self.setup.topology.areas.cloud.name;
         for caller in self.areas.keys() {
             let endpoints = self.pods.endpoints(service, caller);
             let rule = self.routing.0.get(service);
-            let assignment = assignment(service.as_str(), caller, rule, &endpoints);
+            let assignment = assignment(service.as_str(), caller, rule, cloud, &endpoints);
             self.files.write(caller, service.as_str(), &assignment)?;
         }
         Ok(())

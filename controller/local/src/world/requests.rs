@@ -42,6 +42,9 @@ impl From<String> for Failure {
     }
 }
 
+/// Replicas of an instance at most: each is two processes of this machine.
+const MAX_REPLICAS: u32 = 8;
+
 // === impl Core ===
 
 impl Core {
@@ -49,12 +52,17 @@ impl Core {
     pub(super) fn answer(&mut self, request: Request) -> Answer {
         let is_order = matches!(
             request,
-            Request::Ensure { .. } | Request::Remove { .. } | Request::Route(_)
+            Request::Ensure { .. } | Request::Scale { .. } | Request::Remove { .. } | Request::Route(_)
         );
         let taken = match request {
             Request::State => return Answer::State(Box::new(self.state())),
             Request::Shutdown => Ok(()),
             Request::Ensure { service, area } => self.ensure(&service, &area),
+            Request::Scale {
+                service,
+                area,
+                replicas,
+            } => self.scale(&service, &area, replicas),
             Request::Remove { service, area } => self.remove(&service, &area),
             Request::Kill { service, area, part } => self.kill(&service, &area, part),
             Request::KillArea { area } => self.kill_area(area),
@@ -104,7 +112,30 @@ impl Core {
         if *area == self.setup.topology.areas.cloud.name {
             return Err(format!("{service} stays in `{area}`: the cloud always runs every service").into());
         }
-        for number in self.pods.of(service, area) {
+        self.retire(service, self.pods.of(service, area))
+    }
+
+    /// More replicas one by one in the locality that has fewest; fewer in the reverse order of their starts.
+    fn scale(&mut self, service: &ServiceName, area: &AreaName, replicas: u32) -> Result<(), Failure> {
+        self.known(service, area)?;
+        if !(1..=MAX_REPLICAS).contains(&replicas) {
+            return Err(
+                format!("{replicas} replicas of {service}: from 1 to {MAX_REPLICAS} fit here").into(),
+            );
+        }
+        let present = self.pods.of(service, area);
+        if present.is_empty() {
+            return Err(format!("{service} does not run in `{area}`; ensure it first").into());
+        }
+        let wanted = usize::try_from(replicas).unwrap_or(usize::MAX);
+        for _ in present.len()..wanted {
+            self.start_replica(service, area);
+        }
+        self.retire(service, present.into_iter().skip(wanted).collect())
+    }
+
+    fn retire(&mut self, service: &ServiceName, numbers: Vec<u32>) -> Result<(), Failure> {
+        for number in numbers {
             let Some(pod) = self.pods.0.get_mut(&number) else {
                 continue;
             };
@@ -135,9 +166,9 @@ impl Core {
 
     fn route(&mut self, plan: RoutingPlan) -> Result<(), Failure> {
         let services: Vec<ServiceName> = plan.0.keys().cloned().collect();
-        let areas: BTreeSet<AreaName> = self.areas.keys().cloned().collect();
         let setup = &self.setup;
-        routing::merge(&mut self.routing, plan, &areas, |service| {
+        let cloud = &setup.topology.areas.cloud.name;
+        routing::merge(&mut self.routing, plan, &self.areas, cloud, |service| {
             setup.services.contains_key(service)
         })?;
         for service in services {

@@ -1,30 +1,39 @@
 //! Checks of a routing plan: those of istiod's webhook, and that its names exist here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::{RoutingPlan, Weights};
 use gma_core::ids::{AreaName, ServiceName};
-use gma_core::routing::check_weights;
+use gma_core::routing::{DestinationRuleValues, Form, LocalityPattern, check_weights, form};
+
+use crate::topology::Locality;
 
 /// Takes over the plan's services. All of it is checked first, so a wrong plan changes nothing.
 pub(super) fn merge(
     in_force: &mut RoutingPlan,
     plan: RoutingPlan,
-    areas: &BTreeSet<AreaName>,
+    areas: &BTreeMap<AreaName, Vec<Locality>>,
+    cloud: &AreaName,
     is_service: impl Fn(&ServiceName) -> bool,
 ) -> Result<(), String> {
+    let names: BTreeSet<AreaName> = areas.keys().cloned().collect();
     for (service, rule) in &plan.0 {
         if !is_service(service) {
             return Err(format!("`{service}` is no service of the application"));
         }
         for (caller, weights) in rule {
-            if caller.as_str() != "*" && !areas.contains(caller) {
+            if caller.as_str() != "*" && !names.contains(caller) {
                 return Err(format!(
                     "{service}: caller `{caller}` is no area; the areas are {}",
-                    list(areas)
+                    list(&names)
                 ));
             }
-            check(weights, areas).map_err(|problem| format!("{service}, callers in {caller}: {problem}"))?;
+            check(weights, &names).map_err(|problem| format!("{service}, callers in {caller}: {problem}"))?;
+        }
+        // What would be written in Kubernetes: regions of their own, no shares.
+        if form(rule, cloud) == Form::Failover {
+            DestinationRuleValues::try_new(rule, &patterns(areas)?, cloud)
+                .map_err(|error| format!("{service}: {error}"))?;
         }
     }
     for (service, rule) in plan.0 {
@@ -35,6 +44,21 @@ pub(super) fn merge(
         }
     }
     Ok(())
+}
+
+fn patterns(
+    areas: &BTreeMap<AreaName, Vec<Locality>>,
+) -> Result<BTreeMap<AreaName, Vec<LocalityPattern>>, String> {
+    let pattern = |locality: &Locality| {
+        LocalityPattern::try_from(locality.to_string()).map_err(|error| error.to_string())
+    };
+    areas
+        .iter()
+        .map(|(area, localities)| {
+            let patterns: Result<_, String> = localities.iter().map(pattern).collect();
+            Ok((area.clone(), patterns?))
+        })
+        .collect()
 }
 
 fn check(weights: &Weights, areas: &BTreeSet<AreaName>) -> Result<(), String> {
@@ -50,16 +74,15 @@ pub(super) fn list(areas: &BTreeSet<AreaName>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use gma_core::cluster::Placement;
     use gma_core::model::Standby;
     use gma_core::routing::resting;
 
     use super::*;
 
-    fn areas() -> BTreeSet<AreaName> {
-        ["cloud", "edge-1"].map(AreaName::from).into()
+    fn areas() -> BTreeMap<AreaName, Vec<Locality>> {
+        let area = |name: &str, locality: &str| (name.into(), vec![locality.parse().unwrap()]);
+        [area("cloud", "eu/a"), area("edge-1", "berlin/x")].into()
     }
 
     fn plan(service: &str, caller: &str, weights: &[(&str, u32)]) -> RoutingPlan {
@@ -78,7 +101,7 @@ mod tests {
         let services = ["s0", "s1"].map(ServiceName::from);
         let mut in_force = resting(&services, &edges, &"cloud".into(), Standby::Distribute(1));
         let before = in_force.clone();
-        let result = merge(&mut in_force, plan, &areas(), |service| {
+        let result = merge(&mut in_force, plan, &areas(), &"cloud".into(), |service| {
             ["s0", "s1"].contains(&service.as_str())
         });
         assert!(
@@ -122,6 +145,20 @@ mod tests {
             let error = merged(plan).unwrap_err();
             assert!(error.contains(expected), "{expected}: {error}");
         }
+    }
+
+    #[test]
+    fn failover_needs_regions_of_their_own_and_no_shares() {
+        let all_own = |region: &str| {
+            let mut areas = areas();
+            areas.insert("edge-1".into(), vec![region.parse().unwrap()]);
+            let mut in_force = RoutingPlan::default();
+            let plan = plan("s1", "edge-1", &[("edge-1", 100)]);
+            merge(&mut in_force, plan, &areas, &"cloud".into(), |_| true)
+        };
+        assert_eq!(all_own("berlin/x"), Ok(()));
+        let error = all_own("eu/x").unwrap_err();
+        assert!(error.contains("one region an area"), "{error}");
     }
 
     #[test]

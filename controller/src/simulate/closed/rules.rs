@@ -108,7 +108,10 @@ impl Rules {
                 }
                 Effect::Route { plan } => self.check_route(plan, seen, config, &silent)?,
                 Effect::Record { decision } => self.check_decision(decision, seen, world, config)?,
-                Effect::Ensure { .. } => {}
+                Effect::Scale { area, .. } if *area != config.cloud => {
+                    return Err(format!("{area} is scaled, which is not the cloud"));
+                }
+                Effect::Ensure { .. } | Effect::Scale { .. } => {}
             }
             if !matches!(effect, Effect::Record { .. }) {
                 self.written = world;
@@ -127,7 +130,7 @@ impl Rules {
         let cluster = &seen.cluster;
         check_plan(plan, &config.cloud).map_err(|(service, error)| format!("rule of {service}: {error}"))?;
         for (service, callers) in &plan.0 {
-            if !callers.contains_key(&config.cloud) {
+            if !callers.is_empty() && !callers.contains_key(&config.cloud) {
                 return Err(format!("rule of {service} has no row for callers in the cloud"));
             }
             for (caller, weights) in callers {

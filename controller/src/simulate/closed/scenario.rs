@@ -115,6 +115,7 @@ fn objective_of(spec: &Spec, rtt_us: f64, draw: &mut Draw) -> Objective {
     Objective {
         band: band.unwrap_or_default(),
         statistic,
+        standby: None,
     }
 }
 

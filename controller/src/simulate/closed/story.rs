@@ -166,6 +166,11 @@ fn effect(effect: &Effect, known: &mut Shares) -> String {
     match effect {
         Effect::Ensure { service, area } => format!("ensure {service} at {area}"),
         Effect::Remove { service, area } => format!("remove {service} at {area}"),
+        Effect::Scale {
+            service,
+            area,
+            replicas,
+        } => format!("scale {service} at {area} to {replicas}"),
         Effect::Route { plan } => {
             let shares = shares(plan);
             let changed = shares

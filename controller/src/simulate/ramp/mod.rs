@@ -105,6 +105,7 @@ fn scenario(seed: u64) -> Scenario {
     let band = Band::try_new(Duration::from_millis(BAND_MS.0), Duration::from_millis(BAND_MS.1));
     for objective in config.edges.values_mut() {
         *objective = Objective {
+            standby: None,
             band: band.unwrap_or_default(),
             statistic: Statistic::Mean,
         };

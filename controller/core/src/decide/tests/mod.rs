@@ -1,5 +1,6 @@
 //! The machine in a small simulated world under fake time, and its rules one by one.
 
+mod actions;
 mod failing;
 mod failures;
 mod holds;

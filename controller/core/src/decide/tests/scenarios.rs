@@ -300,7 +300,7 @@ fn a_wrong_prediction_goes_back_and_backs_off_for_longer_each_time() {
         matches!(
             world.outcomes()[..],
             [Outcome::RolledBack {
-                cause: Cause::DelayWorse { .. }
+                cause: Cause::DelayWorse { .. } | Cause::StepSlower { .. }
             }]
         ),
         "{}",

@@ -45,10 +45,14 @@ pub(super) struct EdgeWorld {
     pub(super) slow_ms: f64,
     /// Share of requests that fail at the edge's instances.
     pub(super) edge_errors: f64,
+    /// Share of requests that fail at the cloud's instances.
+    pub(super) cloud_errors: f64,
     /// Share of user requests that fail wherever they go.
     pub(super) user_errors: f64,
     /// Instances take this long; `None`: for ever.
     pub(super) ready_after: Option<Duration>,
+    /// The longest request of every service.
+    pub(super) longest_ms: f64,
     /// Instances of these are never Ready.
     pub(super) never_ready: BTreeSet<&'static str>,
     slots: VecDeque<Slot>,
@@ -65,8 +69,10 @@ impl Default for EdgeWorld {
             silent: false,
             slow_ms: 0.0,
             edge_errors: 0.0,
+            cloud_errors: 0.0,
             user_errors: 0.0,
             ready_after: Some(Duration::from_secs(2)),
+            longest_ms: 500.0,
             never_ready: BTreeSet::new(),
             slots: VecDeque::new(),
             delays: VecDeque::new(),
@@ -125,7 +131,11 @@ impl EdgeWorld {
                     *carry += requests;
                     let count = carry.floor();
                     *carry -= count;
-                    let fail = if there == *name { self.edge_errors } else { 0.0 };
+                    let fail = if there == *name {
+                        self.edge_errors
+                    } else {
+                        self.cloud_errors
+                    };
                     slot.calls
                         .insert(key, (whole(count), whole((count * fail).round())));
                 }
@@ -162,6 +172,8 @@ impl EdgeWorld {
                 timed: outcomes.ok,
                 sum_us: outcomes.ok * INSIDE_US,
                 response_bytes: 0,
+                longest_us: whole(self.longest_ms * 1e3),
+                long_in_hour: self.longest_ms > 60e3,
             });
             snapshot.calls.push(CallStats {
                 caller,

@@ -35,6 +35,7 @@ fn reading(value_ms: f64, half_ms: f64) -> Reading {
 fn decision(direction: Direction, before: Reading, predicted_ms: f64) -> Decision {
     let predicted_us = predicted_ms * 1e3;
     let planned = PlannedMove {
+        cloud_replicas: Default::default(),
         add: BTreeSet::from(["front".into()]),
         remove: BTreeSet::new(),
         measured_us: before.value_us,
@@ -46,6 +47,7 @@ fn decision(direction: Direction, before: Reading, predicted_ms: f64) -> Decisio
     };
     let correction = PredictionErrors::default().correction(before.value_us, predicted_us);
     Decision {
+        predicted_again_us: None,
         id: 1,
         edge: "edge-1".into(),
         trigger: Trigger::Band {

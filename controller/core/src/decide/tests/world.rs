@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::users::{EdgeWorld, SERVICES, SLOTS, TICK};
-use crate::cluster::{Cluster, Instance, Phase as Life, RoutingPlan, Unroutable};
+use crate::cluster::{Cluster, Instance, Phase as Life, RoutingPlan, Unroutable, Weights};
 use crate::decide::{
     Ask, Config, Decision, Direction, EdgeState, Effect, Event, HoldReason, Mode, NoPlan, Outcome, Phase,
     PlannedMove, Planner, State, accounts, routes, saved, step,
 };
 use crate::ids::{AreaName, ServiceName, Timestamp};
-use crate::routing::check_plan;
+use crate::model::Standby;
+use crate::routing::{Form, check_plan, form, resting};
 use crate::snapshot::{Measured, ServiceCoverage, Snapshot};
 
 pub(super) const CLOUD: &str = "cloud";
@@ -29,6 +30,12 @@ pub(super) struct World {
     pub(super) instances: BTreeMap<(ServiceName, AreaName), (Life, Timestamp)>,
     pub(super) routing: RoutingPlan,
     pub(super) pending: Option<RoutingPlan>,
+    /// Replicas in the cloud, where they are not 1.
+    pub(super) replicas: BTreeMap<ServiceName, u32>,
+    /// What the planner says that the cloud needs.
+    pub(super) cloud_replicas: BTreeMap<ServiceName, u32>,
+    /// No replica is added in the cloud.
+    pub(super) stuck: bool,
     /// What autoscalers want.
     pub(super) desired: BTreeMap<(ServiceName, AreaName), u32>,
     pub(super) unavailable: BTreeMap<AreaName, String>,
@@ -70,6 +77,22 @@ impl Planner for Exhaustive<'_> {
         let answer = |ask: &Ask| (ask.edge.clone(), self.one(ask, snapshot, cluster));
         asks.iter().map(answer).collect()
     }
+
+    fn change_us(
+        &self,
+        edge: &AreaName,
+        from: &RoutingPlan,
+        to: &RoutingPlan,
+        _: &Snapshot,
+        _: &Cluster,
+    ) -> Option<f64> {
+        let world = &self.0.edges[edge];
+        let model = |plan: &RoutingPlan| {
+            let share = |s: &str| f64::from(routes::share(plan, &s.into(), edge)) / 100.0;
+            world.model_ms(share, 0.0) * 1e3
+        };
+        Some(model(to) - model(from))
+    }
 }
 
 impl Exhaustive<'_> {
@@ -100,6 +123,7 @@ impl Exhaustive<'_> {
         let measured_us = value.mean_us;
         if let Some(add) = self.0.script.get(edge) {
             return Ok(PlannedMove {
+                cloud_replicas: BTreeMap::new(),
                 add: add.clone(),
                 remove: BTreeSet::new(),
                 measured_us,
@@ -143,6 +167,7 @@ impl Exhaustive<'_> {
             cost_before: f64::from(u32::try_from(now.len()).unwrap()),
             cost_after: f64::from(u32::try_from(placed.len()).unwrap()),
             reasons: "the fewest services that reach the target".to_owned(),
+            cloud_replicas: self.0.cloud_replicas.clone(),
             search: None,
         })
     }
@@ -153,6 +178,7 @@ impl World {
         let mut config = Config::new(area(CLOUD), edges.iter().map(|edge| area(edge)));
         config.mode = Mode::Enforce;
         let ready = (Life::Ready, Timestamp::default());
+        let nothing = edges.iter().map(|edge| (area(edge), BTreeSet::new())).collect();
         Self {
             config,
             state: State::default(),
@@ -165,8 +191,16 @@ impl World {
                 .into_iter()
                 .map(|s| ((s.into(), area(CLOUD)), ready))
                 .collect(),
-            routing: RoutingPlan::default(),
+            routing: resting(
+                &SERVICES.map(ServiceName::from),
+                &nothing,
+                &area(CLOUD),
+                Standby::default(),
+            ),
             pending: None,
+            replicas: BTreeMap::new(),
+            cloud_replicas: BTreeMap::new(),
+            stuck: false,
             desired: BTreeMap::new(),
             unavailable: BTreeMap::new(),
             unroutable: BTreeMap::new(),
@@ -180,6 +214,14 @@ impl World {
             random: 1,
             effects: Vec::new(),
             story: Vec::new(),
+        }
+    }
+
+    /// One that nobody has written a rule in.
+    pub(super) fn without_rules(edges: &[&str]) -> Self {
+        Self {
+            routing: RoutingPlan::default(),
+            ..Self::new(edges)
         }
     }
 
@@ -249,7 +291,8 @@ impl World {
     pub(super) fn tick(&mut self) {
         self.now = self.now.after(TICK);
         if let Some(routing) = self.pending.take() {
-            self.routing = routing;
+            self.routing.0.extend(routing.0);
+            self.routing.0.retain(|_, rule| !rule.is_empty());
         }
         for ((service, at), (life, since)) in &mut self.instances {
             let never = |edge: &&EdgeWorld| !edge.never_ready.contains(service.as_str());
@@ -291,7 +334,7 @@ impl World {
                 area: area.clone(),
                 phase: *phase,
                 reason: None,
-                replicas: 1,
+                replicas: self.replicas_of(service, area),
                 cpu_seconds: None,
                 memory_bytes: None,
                 autoscaler_wants: self.desired.get(&(service.clone(), area.clone())).copied(),
@@ -302,6 +345,11 @@ impl World {
             unavailable: self.unavailable.clone(),
             unroutable: self.unroutable.clone(),
         }
+    }
+
+    fn replicas_of(&self, service: &ServiceName, at: &AreaName) -> u32 {
+        let scaled = self.replicas.get(service).filter(|_| at.as_str() == CLOUD);
+        scaled.copied().unwrap_or(1)
     }
 
     fn turn(&mut self) {
@@ -391,6 +439,13 @@ impl World {
             Effect::Remove { service, area } => {
                 self.instances.remove(&(service.clone(), area.clone()));
             }
+            Effect::Scale {
+                service, replicas, ..
+            } => {
+                if !self.stuck {
+                    self.replicas.insert(service.clone(), *replicas);
+                }
+            }
             Effect::Route { plan } => self.pending = Some(plan.clone()),
             Effect::Record { .. } => {}
         }
@@ -411,6 +466,7 @@ impl World {
                     let share = routes::share(&self.routing, service, at);
                     assert_eq!(share, 0, "{service} removed under traffic\n{}", story());
                 }
+                Effect::Scale { area: at, .. } => assert_eq!(*at, area(CLOUD)),
                 Effect::Route { plan } => self.check_routing(plan, &in_force, &cluster),
                 Effect::Record { .. } => {}
             }
@@ -427,7 +483,12 @@ impl World {
             "{}",
             self.story.join("\n")
         );
-        assert_ne!(plan, in_force, "nothing to write\n{}", self.story.join("\n"));
+        let same = |(s, rule)| self.routing.0.contains_key(s) && in_force.0.get(s) == Some(rule);
+        assert!(
+            !plan.0.iter().all(same),
+            "nothing to write\n{}",
+            self.story.join("\n")
+        );
         for (service, callers) in &plan.0 {
             for (caller, weights) in callers {
                 let silent = self.edges.get(caller).is_some_and(|edge| edge.silent);
@@ -445,7 +506,28 @@ impl World {
                     self.story.join("\n")
                 );
             }
-            assert!(callers.contains_key(&area(CLOUD)));
+            assert!(callers.is_empty() || callers.contains_key(&area(CLOUD)));
+            self.check_form(service, callers, cluster);
+        }
+    }
+
+    /// With failover an instance gets everything, so each has its final weight.
+    fn check_form(&self, service: &ServiceName, callers: &BTreeMap<AreaName, Weights>, cluster: &Cluster) {
+        if form(callers, &area(CLOUD)) == Form::Distribute {
+            return;
+        }
+        for edge in self
+            .edges
+            .keys()
+            .filter(|edge| routes::is_ready(cluster, service, edge))
+        {
+            let share = callers[edge].get(edge).copied().unwrap_or(0);
+            let silent = self.edges[edge].silent;
+            assert!(
+                silent || share == 100,
+                "{service} at {edge}\n{}",
+                self.story.join("\n")
+            );
         }
     }
 }

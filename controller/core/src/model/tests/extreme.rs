@@ -67,6 +67,7 @@ fn edge() -> impl Strategy<Value = Edge> {
     let calls = prop::collection::vec(calls, SERVICES);
     (area(), number(), bandwidth, number(), number(), calls).prop_map(
         |(area, rtt, bandwidth, price, rate, calls)| Edge {
+            standby: None,
             area,
             rtt: Micros::nearest(rtt),
             bandwidth: bandwidth.map(BitsPerSecond::nearest),
