@@ -1,4 +1,6 @@
 use super::*;
+use crate::cluster;
+use crate::decide::Effect;
 
 fn run(world: &mut World, seconds: u32) {
     for _ in 0..seconds * 4 {

@@ -62,6 +62,9 @@ pub struct Summary {
     pub rest_after_s: f64,
     /// Changes of direction under constant inputs, at the edge with most.
     pub turns: usize,
+    /// Constant inputs did not bring it to rest: the story.
+    #[serde(skip)]
+    pub restless: Option<Failure>,
 }
 
 /// A world under a controller.
@@ -130,6 +133,7 @@ impl Simulation {
         let now = self.world.now();
         if let Some((_, memory)) = self.back.take_if(|(at, _)| *at <= now) {
             self.story.tell(now, "the controller starts");
+            self.rules.restarted(&self.world);
             self.controller = Some(Controller::start(&self.config, memory, now));
         }
         self.filters.tick(&mut self.world);
@@ -316,15 +320,17 @@ fn play(simulation: &mut Simulation, scenario: &Scenario) -> Result<Summary, Str
     let turns = simulation.rules.turns(scenario.constant_from);
     let hours = (scenario.end - scenario.constant_from).as_secs_f64() / 3600.0;
     let most = (MOST_TURNS_AN_HOUR as f64 * hours).ceil() as usize;
-    if turns > most {
-        return Err(format!(
-            "{turns} changes of direction under constant inputs, at most {most}"
-        ));
-    }
-    if rest_after > AT_REST_AFTER {
+    let restless = if turns > most {
+        Some(format!(
+            "{turns} moves turned against the one before under constant inputs, at most {most}"
+        ))
+    } else if rest_after > AT_REST_AFTER {
         let seconds = rest_after.as_secs();
-        return Err(format!("still at work after {seconds} s of constant inputs"));
-    }
+        Some(format!("still at work after {seconds} s of constant inputs"))
+    } else {
+        None
+    };
+    let restless = restless.map(|what| simulation.story.fail(simulation.world.now(), what));
     for edge in 0..scenario.spec.edges.len() {
         simulation
             .world
@@ -341,6 +347,7 @@ fn play(simulation: &mut Simulation, scenario: &Scenario) -> Result<Summary, Str
         counted,
         rest_after_s: rest_after.as_secs_f64(),
         turns,
+        restless,
         ..simulation.summary.clone()
     })
 }

@@ -41,6 +41,8 @@ pub(super) struct Rules {
     ended: BTreeMap<AreaName, Timestamp>,
     /// Edges with a blind worker at their gateway beside one that speaks, since when.
     half_blind: BTreeMap<AreaName, Duration>,
+    /// Edges whose blind worker fell silent before the controller started.
+    excused: BTreeSet<AreaName>,
     /// All band decisions of the last hour.
     hour: VecDeque<Duration>,
     /// Services with weight and no Ready instance, since when.
@@ -249,11 +251,17 @@ impl Rules {
         Ok(())
     }
 
+    /// A controller starts: it can't miss workers that it never heard.
+    pub(super) fn restarted(&mut self, world: &World) {
+        self.watch_gateways(world);
+        self.excused.extend(self.half_blind.keys().cloned());
+    }
+
     /// Notes gateways of which one worker is silent while another one speaks.
     fn watch_gateways(&mut self, world: &World) {
         for (edge, gateway) in world.spec().edges.iter().zip(world.proxies()) {
             let blind = gateway.workers.iter().filter(|worker| worker.is_blind).count();
-            if (1..gateway.workers.len()).contains(&blind) {
+            if (1..gateway.workers.len()).contains(&blind) && !self.excused.contains(&edge.name) {
                 self.half_blind.entry(edge.name.clone()).or_insert(world.now());
             } else {
                 self.half_blind.remove(&edge.name);

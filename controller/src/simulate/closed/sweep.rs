@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Failure, Scenario, Summary, run};
 
 /// Failures that are kept with their stories; all are counted.
-const KEPT_FAILURES: usize = 100;
+const KEPT_FAILURES: usize = 5;
 
 /// What many seeds were like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -20,6 +20,8 @@ pub struct Sweep {
     pub seeds: u64,
     /// Seeds in which a rule was broken.
     pub failed: u64,
+    /// Seeds that constant inputs did not bring to rest in time, or in which moves turned too often.
+    pub restless: u64,
     /// User requests.
     pub requests: u64,
     /// Requests that all proxies counted.
@@ -37,6 +39,9 @@ pub struct Sweep {
     /// The first failures.
     #[serde(skip)]
     pub failures: Vec<Failure>,
+    /// The first that did not come to rest.
+    #[serde(skip)]
+    pub restless_stories: Vec<Failure>,
 }
 
 // === impl Sweep ===
@@ -46,6 +51,10 @@ impl Sweep {
         self.seeds += 1;
         match result {
             Ok(summary) => {
+                if let Some(story) = summary.restless {
+                    self.restless += 1;
+                    keep(&mut self.restless_stories, story);
+                }
                 self.requests += summary.requests;
                 self.counted += summary.counted;
                 self.moves += summary.moves;
@@ -56,12 +65,17 @@ impl Sweep {
             }
             Err(failure) => {
                 self.failed += 1;
-                self.failures.push(*failure);
-                self.failures.sort_by_key(|failure| failure.seed);
-                self.failures.truncate(KEPT_FAILURES);
+                keep(&mut self.failures, *failure);
             }
         }
     }
+}
+
+/// The first seeds, in order.
+fn keep(stories: &mut Vec<Failure>, story: Failure) {
+    stories.push(story);
+    stories.sort_by_key(|story| story.seed);
+    stories.truncate(KEPT_FAILURES);
 }
 
 /// Runs `seeds` seeds from `first` on, `threads` at a time; `done` is called after each.

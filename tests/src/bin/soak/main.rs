@@ -114,7 +114,8 @@ fn main() -> anyhow::Result<ExitCode> {
         std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
     let rows = results.noise.iter().chain(&results.step).flatten();
-    let wrong = rows.map(|row| row.wrong).sum::<u64>() + results.seeds.map_or(0, |sweep| sweep.failed);
+    let wrong = rows.map(|row| row.wrong).sum::<u64>()
+        + results.seeds.map_or(0, |sweep| sweep.failed + sweep.restless);
     Ok(if wrong == 0 {
         ExitCode::SUCCESS
     } else {
@@ -124,11 +125,12 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn print_seeds(sweep: &Sweep, told: &Progress) {
     told.end();
-    for failure in &sweep.failures {
+    for failure in sweep.failures.iter().chain(&sweep.restless_stories) {
         println!("{failure}");
     }
     println!("seeds                {:>14}", sweep.seeds);
     println!("rules broken         {:>14}", sweep.failed);
+    println!("not at rest          {:>14}", sweep.restless);
     println!("user requests        {:>14}", sweep.requests);
     println!("counted by proxies   {:>14}", sweep.counted);
     println!("moves                {:>14}", sweep.moves);
