@@ -45,6 +45,8 @@ pub(crate) struct Mesh {
     pub(crate) routing: RoutingPlan,
     /// Time of the start by service and area, and the number of its proxy.
     pub(crate) instances: BTreeMap<(ServiceName, AreaName), (Timestamp, u64)>,
+    /// Replicas in the cloud; none: one.
+    replicas: BTreeMap<ServiceName, u32>,
     pub(crate) sent: u64,
     /// Requests that a weight sent to where nothing serves.
     pub(crate) failed: u64,
@@ -74,6 +76,7 @@ impl Mesh {
             own_ms: 30,
             routing: RoutingPlan::default(),
             instances: BTreeMap::new(),
+            replicas: BTreeMap::new(),
             sent: 0,
             failed: 0,
             arrived: BTreeMap::new(),
@@ -105,6 +108,11 @@ impl Mesh {
     fn is_ready(&self, service: &ServiceName, area: &AreaName) -> bool {
         let started = self.instances.get(&(service.clone(), area.clone()));
         started.is_some_and(|(started, _)| area.as_str() == CLOUD || self.now.since(*started) >= START)
+    }
+
+    fn replicas(&self, service: &ServiceName, area: &AreaName) -> u32 {
+        let in_cloud = self.replicas.get(service).filter(|_| area.as_str() == CLOUD);
+        in_cloud.copied().unwrap_or(1)
     }
 
     /// Share of the edge for its callers of a service, percent.
@@ -260,7 +268,7 @@ impl Mesh {
                 Phase::Starting
             },
             reason: None,
-            replicas: 1,
+            replicas: self.replicas(service, area),
             cpu_seconds: None,
             memory_bytes: None,
             autoscaler_wants: None,
@@ -311,7 +319,12 @@ impl Mesh {
                 }
                 self.routing = plan.clone();
             }
-            _ => {}
+            Effect::Scale {
+                service, replicas, ..
+            } => {
+                self.replicas.insert(service.clone(), *replicas);
+            }
+            Effect::Record { .. } => {}
         }
         Ok(())
     }

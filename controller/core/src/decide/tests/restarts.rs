@@ -7,7 +7,7 @@ use crate::decide::{Direction, HoldReason, Outcome, Phase, State, routes};
 use crate::ids::ServiceName;
 
 /// Written by the last code without a version.
-const VERSION_0: &str = include_str!("../../../testdata/state/version-0.json");
+const VERSION_0: &str = include_str!("version-0.json");
 const MINUTE: u64 = 60_000;
 
 /// The controller is away for `passed_ms` of its wall clock.
