@@ -1,6 +1,12 @@
 //! The page's files and events, over HTTP as a browser asks for them.
 
-#![allow(clippy::unwrap_used, reason = "tests, and what helps them")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails where it stands"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;

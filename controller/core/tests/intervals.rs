@@ -165,9 +165,9 @@ fn probit(share: f64) -> f64 {
     for _ in 0..50 {
         let middle = f64::midpoint(low, high);
         if below(middle) < share {
-            low = middle
+            low = middle;
         } else {
-            high = middle
+            high = middle;
         }
     }
     low

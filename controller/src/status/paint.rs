@@ -29,12 +29,6 @@ impl Paint {
         Self(std::io::stdout().is_terminal() && !plain)
     }
 
-    /// Never paints.
-    #[cfg(test)]
-    pub(super) const fn never() -> Self {
-        Self(false)
-    }
-
     pub(super) fn paint(self, tone: Tone, text: &str) -> String {
         if !self.0 {
             return text.to_owned();

@@ -9,6 +9,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
 use super::config::Statistic;
 use super::evidence::ratio;
 use crate::ids::Timestamp;
@@ -18,13 +20,9 @@ use crate::snapshot::{DELAY_SLOT, DelaySlot, EdgeSnapshot};
 pub(super) const LEAST_SLOTS: usize = 4;
 /// What a prediction may be wrong by, as a share of it: the project's goal for predictions of the delay.
 const ALLOWED: f64 = 0.1;
-/// Upper 1 % points of Student's t with 1, 2, … degrees of freedom (Abramowitz and Stegun, table 26.10); the last one
-/// holds for all above, which errs to the wide side.
-const T: [f64; 30] = [
-    31.821, 6.965, 4.541, 3.747, 3.365, 3.143, 2.998, 2.896, 2.821, 2.764, 2.718, 2.681, 2.650, 2.624, 2.602,
-    2.583, 2.567, 2.552, 2.539, 2.528, 2.518, 2.508, 2.500, 2.492, 2.485, 2.479, 2.473, 2.467, 2.462, 2.457,
-];
-/// Upper 1 % point of the normal distribution.
+/// Level of the lower bounds.
+const LEVEL: f64 = 0.99;
+/// The same point of the normal distribution.
 const Z: f64 = 2.326;
 
 /// The statistic since a moment.
@@ -37,14 +35,9 @@ pub(super) struct Since {
 }
 
 impl Since {
-    /// Of the whole slots between `from` and `at`; none where there is no request in them.
-    pub(super) fn read(
-        edge: &EdgeSnapshot,
-        statistic: Statistic,
-        from: Timestamp,
-        at: Timestamp,
-    ) -> Option<Self> {
-        let slots = whole_slots(at.since(from)).min(edge.slots.len());
+    /// Of the whole slots since `from`; none where there is no request in them.
+    pub(super) fn read(edge: &EdgeSnapshot, statistic: Statistic, from: Timestamp) -> Option<Self> {
+        let slots = whole_slots(edge.slots_end.since(from)).min(edge.slots.len());
         let read = edge.slots.get(edge.slots.len() - slots..)?;
         let (value_us, low_us) = match statistic.share() {
             None => mean(read)?,
@@ -76,12 +69,11 @@ fn mean(slots: &[DelaySlot]) -> Option<(f64, f64)> {
     }
     let mean_us = ratio(sum_us, count);
     let filled = slots.iter().filter(|slot| slot.count > 0).count();
-    let Some(t) = filled
-        .checked_sub(2)
-        .map(|df| T.get(df).or(T.last()).copied().unwrap_or(Z))
-    else {
+    let freedom = u64::try_from(filled).unwrap_or(u64::MAX).saturating_sub(1);
+    let Ok(students) = StudentsT::new(0.0, 1.0, ratio(freedom, 1)) else {
         return Some((mean_us, 0.0));
     };
+    let t = students.inverse_cdf(LEVEL);
     let k = ratio(u64::try_from(filled).unwrap_or(u64::MAX), 1);
     let squares: f64 = slots
         .iter()

@@ -68,7 +68,7 @@ fn failing(
         };
         match &call.callee_area {
             Some(area) if area == edge && at == edge => {
-                here.entry(&call.callee).or_default().add(&call.outcomes)
+                here.entry(&call.callee).or_default().add(&call.outcomes);
             }
             Some(area) if area == cloud => there.entry(&call.callee).or_default().add(&call.outcomes),
             Some(_) | None => {}

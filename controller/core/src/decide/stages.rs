@@ -360,7 +360,7 @@ fn since_followed(shift: &Shift, turn: &Turn<'_>) -> Option<Since> {
     if edge.slots.is_empty() {
         return None;
     }
-    Since::read(edge, statistic, in_force.since, turn.snapshot.at)
+    Since::read(edge, statistic, in_force.since)
 }
 
 /// Predicts the rest of the move from what this step does. A reason, where it would then certainly not do what it is for.

@@ -313,6 +313,10 @@ impl Filter {
         self.heartbeat = now + HEARTBEAT.mul_f64(draw.between(0.9, 1.0));
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "names of the world, which the filter does not hold"
+    )]
     fn freeze(
         &mut self,
         now: Duration,

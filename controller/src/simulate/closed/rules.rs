@@ -106,7 +106,7 @@ impl Rules {
                         return Err(format!("{service} is removed at {area} under traffic"));
                     }
                 }
-                Effect::Route { plan } => self.check_route(plan, seen, config, &silent)?,
+                Effect::Route { plan } => Self::check_route(plan, seen, config, &silent)?,
                 Effect::Record { decision } => self.check_decision(decision, seen, world, config)?,
                 Effect::Scale { area, .. } if *area != config.cloud => {
                     return Err(format!("{area} is scaled, which is not the cloud"));
@@ -121,7 +121,6 @@ impl Rules {
     }
 
     fn check_route(
-        &self,
         plan: &gma_core::cluster::RoutingPlan,
         seen: &Seen,
         config: &Config,
@@ -192,12 +191,12 @@ impl Rules {
                 "a move at {edge} begins, and a worker of its gateway is blind for {seconds} s"
             ));
         }
-        if let Some(ended) = self.ended.get(edge) {
-            if seen.now.since(*ended) < config.cool_down {
-                return Err(format!(
-                    "a move at {edge} begins within the cool-down of the last one"
-                ));
-            }
+        if let Some(ended) = self.ended.get(edge)
+            && seen.now.since(*ended) < config.cool_down
+        {
+            return Err(format!(
+                "a move at {edge} begins within the cool-down of the last one"
+            ));
         }
         while self
             .hour

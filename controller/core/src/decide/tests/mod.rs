@@ -5,6 +5,7 @@ mod failing;
 mod failures;
 mod holds;
 mod overload;
+mod planner;
 mod random;
 mod restarts;
 mod rules;

@@ -29,10 +29,11 @@ fn reading(change: impl Fn(&mut Snapshot)) -> Result<Reading, HoldReason> {
 }
 
 /// Slots of so many requests each, oldest first: what they waited on average, ms.
-fn with_slots(requests: f64, delays_ms: impl Iterator<Item = f64> + Clone) -> Result<Reading, HoldReason> {
-    reading(|snapshot| {
+fn with_slots(requests: f64, delays_ms: impl Iterator<Item = f64>) -> Result<Reading, HoldReason> {
+    let slots: Vec<_> = delays_ms.map(|ms| delay_slot(requests, ms)).collect();
+    reading(move |snapshot| {
         let edge = snapshot.edges.get_mut(&area(EDGE)).unwrap();
-        edge.slots = delays_ms.clone().map(|ms| delay_slot(requests, ms)).collect();
+        edge.slots.clone_from(&slots);
         edge.slots_end = snapshot.at.after(Duration::from_secs(600));
         snapshot.at = edge.slots_end;
     })
