@@ -4,7 +4,8 @@
 //! from 4 s to 5 minutes. The shortest that decides counts: one whose interval is narrower than half the band, or
 //! lies wholly on one side of it. The second half of that rule is what makes a step visible within seconds: an
 //! interval from 200 to 300 ms says enough about a band that ends at 120 ms, however wide it is. Several windows are
-//! looked at, so an error of α on one of them becomes at most a few α in an evaluation; that, too, is measured.
+//! looked at, so an evaluation errs more often than α: by how much has not been measured, only that of one window has
+//! (`tests/intervals.rs`). Three evaluations in a row are asked for before anything is done.
 //!
 //! A window that holds a change is wide, because its batches differ: so the window that decides has mostly begun
 //! after the change. Who must be sure asks with `since`.
