@@ -52,7 +52,7 @@ chaos: build ## faults on real Envoys under load, with a table (ARGS='--json FIL
 	cargo build --quiet --release -p gma-tests --bin chaos
 	@target/release/chaos $(ARGS)
 
-soak: preflight ## thousands of seeds of the simulated world, hours of noise, steps (ARGS='--only PART' ARGS='--json FILE')
+soak: build ## seeds of the simulated world, noise, steps; runs and cycles of the playground (ARGS='--only PART' ARGS='--json FILE')
 	cargo build --quiet --release -p gma-tests --bin soak
 	@target/release/soak $(ARGS)
 

@@ -1,7 +1,8 @@
 //! Answers the decision machine's questions with the core's model and solver.
 //!
-//! All edges that ask are solved together, with one target on the mean for each. A target on a quantile is first turned
-//! into one on the mean, edge by edge: the mean whose cheapest plan meets the quantile ([`plan_for_statistic`]). What an
+//! All edges that ask are solved together, with one target on the model's mean for each. A target on a quantile, or on
+//! the mean where calls are at once ([`Crossings::overlooked`]), is first turned into one on the model's mean, edge by
+//! edge: the one whose cheapest plan meets the target ([`plan_for_statistic`]). What an
 //! edge's users see does not depend on what other edges run (the shared cloud shares cost, not delay), so the mean found
 //! alone is right in company. Where the set that is cheapest in company has the mean but misses the quantile, the edge
 //! keeps the set that was found for it alone.
@@ -153,7 +154,7 @@ impl Planner for MeasuredPlanner {
             let shares = Shares::from_plan(&problem, plan);
             let result = evaluate(&problem, &placement, &shares);
             let mean_us = result.edges.get(ix.position()).map(|edge| edge.delay.as_f64());
-            Some((mean_us?, Crossings::new(&problem, ix, &shares, &result)))
+            Some((mean_us?, Crossings::new(&problem, ix, &placement, &shares)))
         };
         let ((before_us, crossings), (after_us, after)) = (under(from)?, under(to)?);
         let tail = Tail::fit(delay, crossings);
@@ -240,7 +241,7 @@ impl Asker<'_> {
             }
         };
         let most_us = most_us.max(delay.mean_us);
-        let best = plan_for_statistic(statistic, self.ask.target_us, first_us, most_us, plan)?;
+        let best = plan_for_statistic(self.ask.target_us, first_us, most_us, plan)?;
         Some(best.plan)
     }
 
@@ -264,7 +265,8 @@ impl<'a> Together<'a> {
         }
         for asker in askers {
             let tail = Tail::fit(asker.delay, Crossings::resting(problem, asker.edge, current));
-            let mean = if asker.objective.statistic == Statistic::Mean {
+            let is_modelled = asker.objective.statistic == Statistic::Mean && problem.is_serial();
+            let mean = if is_modelled {
                 Some(Micros::nearest(asker.ask.target_us))
             } else {
                 asker.alone(problem, current, &tail).map(|(mean, solution)| {

@@ -8,6 +8,8 @@ use gma_core::decide::Band;
 const SLOW: f64 = 1.5;
 /// With the fast WAN and everything in the cloud, the delay lies this far into the band from below.
 const FAST: f64 = 0.25;
+/// For an overload, it lies this far into the band: what goes to the cloud then is no loss.
+const INSIDE: f64 = 0.6;
 /// Round trips that seeds choose from, ms.
 const FIRST_RTT_MS: [u64; 5] = [26, 30, 34, 28, 32];
 /// No WAN is faster.
@@ -19,22 +21,34 @@ pub(crate) fn first_rtt(seed: u64) -> Duration {
     Duration::from_millis(FIRST_RTT_MS.get(index).copied().unwrap_or(30))
 }
 
-/// The round trips that follow, once the delay with `first` is known. A request whose services all run in the
-/// cloud crosses the WAN once, so its delay moves by what the round trip moves.
+/// The round trips that follow, slow and fast, once the delay with `first` is known.
 pub(crate) fn later_rtts(first: Duration, measured_ms: f64, band: Band) -> (Duration, Duration) {
-    let first_ms = first.as_secs_f64() * 1_000.0;
-    let (lower_ms, upper_ms) = (
+    let (lower_ms, upper_ms) = bounds_ms(band);
+    let fast_ms = lower_ms + FAST * (upper_ms - lower_ms);
+    (
+        rtt_for(SLOW * upper_ms, first, measured_ms),
+        rtt_for(fast_ms, first, measured_ms),
+    )
+}
+
+/// The round trip with which the cloud alone keeps the delay inside the band, near its upper bound.
+pub(crate) fn inside(first: Duration, measured_ms: f64, band: Band) -> Duration {
+    let (lower_ms, upper_ms) = bounds_ms(band);
+    rtt_for(lower_ms + INSIDE * (upper_ms - lower_ms), first, measured_ms)
+}
+
+fn bounds_ms(band: Band) -> (f64, f64) {
+    (
         band.unoffload_below_us() / 1_000.0,
         band.offload_above_us() / 1_000.0,
-    );
-    let rtt_for = |delay_ms: f64| {
-        let rtt_ms = (first_ms + delay_ms - measured_ms).max(LEAST_MS).round();
-        Duration::from_secs_f64(rtt_ms / 1_000.0)
-    };
-    (
-        rtt_for(SLOW * upper_ms),
-        rtt_for(lower_ms + FAST * (upper_ms - lower_ms)),
     )
+}
+
+/// A request whose services all run in the cloud crosses the WAN once, so its delay moves by what the round trip moves.
+fn rtt_for(delay_ms: f64, first: Duration, measured_ms: f64) -> Duration {
+    let first_ms = first.as_secs_f64() * 1_000.0;
+    let rtt_ms = (first_ms + delay_ms - measured_ms).max(LEAST_MS).round();
+    Duration::from_secs_f64(rtt_ms / 1_000.0)
 }
 
 #[cfg(test)]
@@ -46,5 +60,7 @@ mod tests {
         let (slow, fast) = later_rtts(Duration::from_millis(30), 80.0, Band::default());
         assert_eq!(slow, Duration::from_millis(130));
         assert_eq!(fast, Duration::from_millis(25));
+        let between = inside(Duration::from_millis(30), 80.0, Band::default());
+        assert_eq!(between, Duration::from_millis(46));
     }
 }

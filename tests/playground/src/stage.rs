@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use gma_cell::load::{self, Arrivals, Handle, Target};
 use gma_cell::workmodel::{Params, generate};
 use gma_core::cluster::RoutingPlan;
@@ -26,7 +26,7 @@ const EDGES: [&str; 2] = [EDGE, OTHER];
 const OTHER_SHARE: f64 = 0.4;
 const SERVICES: usize = 10;
 /// Sleeps of the application; Envoys, timers and work add about 15 ms.
-const APPLICATION_MS: f64 = 32.0;
+const APPLICATION_MS: f64 = 26.0;
 const CONNECTIONS: usize = 256;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections and caches warm up, then the delay is measured.
@@ -54,6 +54,8 @@ pub(crate) struct Stage {
     pub(crate) timeline: Timeline,
     pub(crate) setting: Setting,
     first_rtt: Duration,
+    /// The first edge's delay with it, everything in the cloud.
+    started_with_ms: f64,
     pub(crate) seen: Seen,
     world: World,
     folder: TempDir,
@@ -90,6 +92,10 @@ pub(crate) struct Done {
 
 impl Stage {
     pub(crate) async fn set(setting: Setting, mut timeline: Timeline) -> anyhow::Result<Self> {
+        ensure!(
+            std::env::var_os("GMA_FILTER").is_some(),
+            "nothing would be measured: GMA_FILTER does not name the filter's module; run `make playground`"
+        );
         let folder = tempfile::Builder::new().prefix("gma-playground-").tempdir()?;
         timeline.event(format!(
             "starting {SERVICES} services, their Envoys and the gateways of {}",
@@ -118,6 +124,7 @@ impl Stage {
             timeline,
             setting,
             first_rtt,
+            started_with_ms: 0.0,
             seen: Seen::default(),
             world,
             folder,
@@ -171,7 +178,6 @@ impl Stage {
         ));
         let band = self.setting.band;
         let (lower, upper) = (band.unoffload_below_us() / 1e3, band.offload_above_us() / 1e3);
-        let mut of_edge = 0.0;
         for edge in EDGES {
             let measured_ms = match self.setting.statistic {
                 "mean" => self.mean_ms(edge),
@@ -190,10 +196,10 @@ impl Stage {
                 );
             }
             if edge == EDGE {
-                of_edge = measured_ms;
+                self.started_with_ms = measured_ms;
             }
         }
-        Ok(plan::later_rtts(self.first_rtt, of_edge, band))
+        Ok(plan::later_rtts(self.first_rtt, self.started_with_ms, band))
     }
 
     /// Mean of what users saw since the load runs evenly.
@@ -266,6 +272,11 @@ impl Stage {
         self.client.set_rtt(EDGE.into(), rtt).await?;
         self.timeline.event(format!("{EDGE}: WAN {rtt:?}"));
         Ok(Instant::now())
+    }
+
+    /// The round trip with which the cloud alone would keep the delay inside the band, near its upper bound.
+    pub(crate) fn wan_inside(&self) -> Duration {
+        plan::inside(self.first_rtt, self.started_with_ms, self.setting.band)
     }
 
     /// Waits until a move of the first edge after `before` has ended and the edge rests again; it is told at the end.
@@ -344,7 +355,7 @@ async fn start(config: load::Config) -> anyhow::Result<Handle> {
     Ok(tokio::task::spawn_blocking(move || load::start(config)).await??)
 }
 
-/// The embedded topology with two edges: the second has three quarters of the first's round trip.
+/// The embedded topology with two edges: the round trip of the second is a quarter longer.
 fn topology(
     folder: &Path,
     seed: u64,
@@ -367,7 +378,7 @@ fn topology(
             "cloud": {"localities": ["region-cloud/zone-cloud"]},
             "edges": EDGES.iter().map(edge).collect::<Vec<_>>(),
         },
-        "links": EDGES.into_iter().zip([rtt, rtt * 3 / 4]).map(link).collect::<Vec<_>>(),
+        "links": EDGES.into_iter().zip([rtt, rtt * 5 / 4]).map(link).collect::<Vec<_>>(),
         "app": {"ingress": "s0", "workmodel": workmodel},
         "controller": {"address": controller.to_string()},
     });

@@ -96,6 +96,11 @@ impl Band {
         self.unoffload_below.as_secs_f64() * 1e6
     }
 
+    /// An interval narrower than this says where a delay lies, microseconds: half the band.
+    pub fn narrow_us(self) -> f64 {
+        (self.offload_above_us() - self.unoffload_below_us()) / 2.0
+    }
+
     /// The middle, microseconds: what a move aims at.
     pub fn target_us(self) -> f64 {
         f64::midpoint(self.offload_above_us(), self.unoffload_below_us())

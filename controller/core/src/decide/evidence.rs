@@ -127,7 +127,7 @@ fn shortest(
     alpha: f64,
     since: Timestamp,
 ) -> Result<Reading, HoldReason> {
-    let narrow_us = (objective.band.offload_above_us() - objective.band.unoffload_below_us()) / 2.0;
+    let narrow_us = objective.band.narrow_us();
     let mut window = Window::default();
     let mut next = LEAST_SLOTS;
     let mut longest: Option<Interval> = None;

@@ -338,12 +338,15 @@ impl Machine<'_> {
                 Shown::Nothing
             };
         };
-        let strain = self.strain(&step.service);
-        if step.to > step.from
-            && let Some(strain) = strain
-        {
-            return Shown::Bad(overloaded(&step.service, &strain));
-        }
+        let verdict = self.verdict(&step.service);
+        let is_back = step.to > step.from;
+        let strain = match verdict {
+            // What makes the delay worse now is not the load: with all of its share back, the next plan deals with it.
+            Verdict::No if is_back && self.is_calm(&step.service) => return Shown::Good,
+            Verdict::Yes(strain) if is_back => return Shown::Bad(overloaded(&step.service, &strain)),
+            Verdict::Yes(strain) => Some(strain),
+            Verdict::No | Verdict::Unclear => None,
+        };
         if after.low_us > step.before.high_us && after.position == Position::Above {
             let (before_us, after_us) = (step.before.value_us, after.value_us);
             return Shown::Bad(Cause::DelayWorse { before_us, after_us });

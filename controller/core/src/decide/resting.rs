@@ -31,7 +31,10 @@ impl Machine<'_> {
             (Ok(reading), Some(alarm)) => (reading, alarm),
         };
         // A snapshot that began before the change mixes two call graphs and two round trips: nothing is predicted from it.
-        let settled = now.since(alarm.since) >= self.turn.snapshot.window;
+        // Where a change is in its window, batches differ and the interval is wide.
+        let even = reading.window >= self.turn.snapshot.window
+            && reading.high_us - reading.low_us < self.objective.band.narrow_us();
+        let settled = even || now.since(alarm.since) >= self.turn.snapshot.window;
         let many = alarm.seen >= self.turn.config.consecutive;
         if !settled || !many || self.turn.config.mode == Mode::Observe {
             return Next::Continue(Phase::Alarmed { alarm });

@@ -101,10 +101,12 @@ impl Tail {
         best
     }
 
-    /// The statistic, µs, once the mean is `mean_us` and requests cross as `after` says.
+    /// The statistic, µs, once the model's mean is `mean_us` and requests cross as `after` says. The mean is
+    /// that of the model and what it overlooks ([`Crossings::overlooked`]).
     pub fn predict(&self, statistic: Statistic, mean_us: f64, after: &Crossings) -> f64 {
         let Some(share) = statistic.share() else {
-            return mean_us;
+            let overlooked_us = after.overlooked().as_f64() - self.now.overlooked().as_f64();
+            return (mean_us + overlooked_us).max(0.0);
         };
         let change =
             self.quantile(share, mean_us, after) - self.quantile(share, self.measured.mean_us, &self.now);
@@ -162,28 +164,22 @@ impl Tail {
 /// The cheapest plan whose statistic is predicted to meet `target_us`, of those made for [`MEAN_TARGETS`] mean targets; where
 /// none meets it, the one with the lowest statistic. `plan` makes a plan for a mean target, µs.
 ///
-/// The mean is asked for at `target_us` itself; a quantile at a mean that moves as far as it must, and from there on by
-/// halving what is left of 0 to `most_mean_us`: the higher a mean target, the cheaper the plan, as long as the statistic
+/// The first is `first_mean_us`, and from there on what is left of 0 to `most_mean_us` is halved: the higher a mean target, the cheaper the plan, as long as the statistic
 /// meets its own. (Plans are few and a quantile jumps, so it may not do so for every mean target between two that do.)
 ///
 /// ```
-/// use gma_core::decide::Statistic;
 /// use gma_core::measured::{Candidate, plan_for_statistic};
 /// // A p95 that is 1.5 times the mean: 150 ms are met by the plan for a mean of 100 ms.
 /// let plan = |mean_us: f64| Candidate { statistic_us: 1.5 * mean_us, cost: 1e6 / mean_us, plan: mean_us };
-/// let best = plan_for_statistic(Statistic::P95, 150_000.0, 120_000.0, 200_000.0, plan).unwrap();
+/// let best = plan_for_statistic(150_000.0, 120_000.0, 200_000.0, plan).unwrap();
 /// assert!((96_000.0..=100_000.0).contains(&best.plan));
 /// ```
 pub fn plan_for_statistic<P>(
-    statistic: Statistic,
     target_us: f64,
     first_mean_us: f64,
     most_mean_us: f64,
     mut plan: impl FnMut(f64) -> Candidate<P>,
 ) -> Option<Candidate<P>> {
-    if statistic == Statistic::Mean {
-        return Some(plan(target_us));
-    }
     let (mut low, mut high) = (0.0, most_mean_us.max(0.0));
     let mut mean_us = first_mean_us.clamp(low, high);
     let mut best: Option<Candidate<P>> = None;
@@ -268,9 +264,9 @@ mod tests {
             cost: -mean_us,
             plan: (),
         };
-        let best = plan_for_statistic(Statistic::P99, 40.0, 90.0, 100.0, plan).unwrap();
+        let best = plan_for_statistic(40.0, 90.0, 100.0, plan).unwrap();
         assert!(best.statistic_us < 51.0, "{best:?}");
-        let best = plan_for_statistic(Statistic::Mean, 60.0, 90.0, 100.0, plan).unwrap();
+        let best = plan_for_statistic(60.0, 60.0, 100.0, plan).unwrap();
         assert_eq!(best.statistic_us, 60.0);
     }
 }

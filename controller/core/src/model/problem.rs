@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::delay::serial;
 use super::graph::{CallGraph, GraphError, MAX_CALLS, MAX_CYCLE};
 use super::ix::{AreaIx, EdgeIx, ServiceIx};
 use super::spec::{Area, Edge, Pin, Service, Site, Spec, Standby};
@@ -126,6 +127,12 @@ impl Problem {
             value.target = (at == edge.position()).then_some(target);
         }
         this
+    }
+
+    /// Whether every service makes its calls one after the other.
+    pub fn is_serial(&self) -> bool {
+        self.services()
+            .all(|(ix, service)| serial(service.overlap.as_f64(), self.calls_of(ix).len()) >= 1.0)
     }
 
     /// The parts.

@@ -1,6 +1,8 @@
 //! `make soak`: what takes longer than a test may. A table, JSON on request, and exit code 1 where a bound is broken.
 #![forbid(unsafe_code)]
 
+mod playground;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,9 +12,10 @@ use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use gma::simulate::closed::{Sweep, sweep};
 use gma::simulate::noise::{self, ANSWERED_WITHIN, Row};
+use playground::Run;
 use serde::Serialize;
 
-/// Thousands of seeds of the simulated world, hours of noise, and steps.
+/// Thousands of seeds of the simulated world, hours of noise, and steps; then the loop on real Envoys.
 #[derive(Debug, Parser)]
 #[command(name = "soak")]
 struct Args {
@@ -31,10 +34,19 @@ struct Args {
     /// Seeds of a step, for each statistic and bound
     #[arg(long, default_value_t = 1_000)]
     steps: u64,
+    /// Runs of the playground, a seed each
+    #[arg(long, default_value_t = 5)]
+    runs: u64,
+    /// Offloads and unoffloads in the one run at 200 requests/s
+    #[arg(long, default_value_t = 20)]
+    cycles: u32,
     /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
+
+/// Requests a second at the first edge's gateway, for the cycles.
+const CYCLES_RATE: &str = "200";
 
 /// A part of the soak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,6 +57,10 @@ enum Part {
     Noise,
     /// The decision machine on a step.
     Step,
+    /// The playground as it ships, several seeds.
+    Runs,
+    /// The playground at 200 requests/s, there and back again and again.
+    Cycles,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -56,6 +72,10 @@ struct Results {
     noise: Option<Vec<Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<Vec<Row>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    runs: Vec<Run>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cycles: Option<Run>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -70,44 +90,21 @@ fn main() -> anyhow::Result<ExitCode> {
         results.seeds = Some(sweep);
     }
     if wanted(Part::Noise) {
-        let told = Progress::new("hours of noise", args.hours * 6);
-        let rows = noise::noise(args.hours, threads, &|hours| told.add(hours));
-        told.end();
-        println!("{:<8}{:<14}{:>8}{:>9}", "noise", "true value", "hours", "actions");
-        for row in &rows {
-            println!(
-                "{:<8}{:<14}{:>8}{:>9}",
-                row.statistic, row.at, row.runs, row.wrong
-            );
-        }
-        results.noise = Some(rows);
+        results.noise = Some(noise(&args, threads));
     }
     if wanted(Part::Step) {
-        let told = Progress::new("steps", args.steps * 6);
-        let rows = noise::steps(args.steps, threads, &|seeds| told.add(seeds));
-        told.end();
-        println!(
-            "{:<8}{:<14}{:>8}{:>13}{:>10}{:>11}",
-            "step",
-            "to",
-            "seeds",
-            format!("over {} s", ANSWERED_WITHIN.as_secs()),
-            "median s",
-            "longest s"
-        );
-        for row in &rows {
-            let seconds = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
-            println!(
-                "{:<8}{:<14}{:>8}{:>13}{:>10}{:>11}",
-                row.statistic,
-                row.at,
-                row.runs,
-                row.wrong,
-                seconds(row.median_s),
-                seconds(row.longest_s)
-            );
+        results.step = Some(steps(&args, threads));
+    }
+    if wanted(Part::Runs) {
+        for seed in 1..=args.runs {
+            results.runs.push(Run::of(&["--seed", &seed.to_string()])?);
         }
-        results.step = Some(rows);
+        playground::print("runs", &results.runs);
+    }
+    if wanted(Part::Cycles) {
+        let run = Run::of(&["--rate", CYCLES_RATE, "--cycles", &args.cycles.to_string()])?;
+        playground::print("cycles", std::slice::from_ref(&run));
+        results.cycles = Some(run);
     }
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&results)?;
@@ -116,11 +113,59 @@ fn main() -> anyhow::Result<ExitCode> {
     let rows = results.noise.iter().chain(&results.step).flatten();
     let wrong = rows.map(|row| row.wrong).sum::<u64>()
         + results.seeds.map_or(0, |sweep| sweep.failed + sweep.restless);
-    Ok(if wrong == 0 {
+    let complaints: usize = results
+        .runs
+        .iter()
+        .chain(&results.cycles)
+        .map(|run| run.complaints.len())
+        .sum();
+    Ok(if wrong == 0 && complaints == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn noise(args: &Args, threads: usize) -> Vec<Row> {
+    let told = Progress::new("hours of noise", args.hours * 6);
+    let rows = noise::noise(args.hours, threads, &|hours| told.add(hours));
+    told.end();
+    println!("{:<8}{:<14}{:>8}{:>9}", "noise", "true value", "hours", "actions");
+    for row in &rows {
+        println!(
+            "{:<8}{:<14}{:>8}{:>9}",
+            row.statistic, row.at, row.runs, row.wrong
+        );
+    }
+    rows
+}
+
+fn steps(args: &Args, threads: usize) -> Vec<Row> {
+    let told = Progress::new("steps", args.steps * 6);
+    let rows = noise::steps(args.steps, threads, &|seeds| told.add(seeds));
+    told.end();
+    println!(
+        "{:<8}{:<14}{:>8}{:>13}{:>10}{:>11}",
+        "step",
+        "to",
+        "seeds",
+        format!("over {} s", ANSWERED_WITHIN.as_secs()),
+        "median s",
+        "longest s"
+    );
+    for row in &rows {
+        let seconds = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+        println!(
+            "{:<8}{:<14}{:>8}{:>13}{:>10}{:>11}",
+            row.statistic,
+            row.at,
+            row.runs,
+            row.wrong,
+            seconds(row.median_s),
+            seconds(row.longest_s)
+        );
+    }
+    rows
 }
 
 fn print_seeds(sweep: &Sweep, told: &Progress) {

@@ -146,8 +146,9 @@ proptest! {
         for (edge, _) in problem.edges() {
             let (ours, full) = (kept.delay_us(edge), delays(&result)[edge.position()]);
             prop_assert!((ours - full).abs() <= 1e-6 * full, "{ours} {full}");
-            let crossings = Crossings::new(&problem, edge, &shares, &result);
+            let crossings = Crossings::new(&problem, edge, &placement, &shares);
             prop_assert!((0.0..=1.0).contains(&crossings.share().as_f64()) && crossings.each().as_f64().is_finite());
+            prop_assert!(crossings.overlooked().as_f64() >= 0.0);
             prop_assert!(crossings.mean() <= MOST_CROSSINGS as f64 * (1.0 + 1e-9), "{crossings:?}");
         }
         prop_assert!(kept.cost().is_finite());
