@@ -1,15 +1,16 @@
 //! The scenarios: what each changes in the world, and what should come of it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::ValueEnum;
 use gma_core::decide::{Band, Direction, Outcome, Trigger};
-use gma_core::ids::ServiceName;
-use gma_local::{CellFault, Fail};
+use gma_core::ids::{AreaName, ServiceName};
+use gma_local::{CellFault, Fail, State};
 
 use crate::Args;
-use crate::controller::View;
+use crate::controller::{Edge, View};
 use crate::counts;
 use crate::judge::{self, Expected};
 use crate::report::Report;
@@ -30,8 +31,9 @@ const HOG: f64 = 0.95;
 const SETTLE: Duration = Duration::from_secs(10);
 /// From the hog to a share that was given up and judged: the alarm, and at most four steps of 15 to 60 s.
 const RELIEVED_WITHIN: Duration = Duration::from_secs(150);
-/// From its end until all weight is back: the wait of a minute, and at most four steps.
-const BACK_WITHIN: Duration = Duration::from_secs(240);
+/// From its end until all weight is back: a wait of a minute before the first of at most four steps, and 45 s of judging and
+/// cooling down each.
+const BACK_WITHIN: Duration = Duration::from_secs(60 + 4 * 60);
 /// Without a controller for this long.
 const AWAY: Duration = Duration::from_secs(5);
 /// Nothing passes between edge and cloud for this long.
@@ -213,7 +215,7 @@ async fn overload(stage: &mut Stage) -> anyhow::Result<()> {
                 && matches!(decision.trigger, Trigger::Overload { .. })
                 && decision.outcome == Outcome::Kept
         });
-        Ok(given_up && edge.phase == "observing")
+        Ok(given_up && rests(edge))
     };
     let view = stage
         .until("a share given up, and rest", RELIEVED_WITHIN, relieved)
@@ -224,7 +226,7 @@ async fn overload(stage: &mut Stage) -> anyhow::Result<()> {
         view.edge(EDGE)?.sentence,
         weights(&during.cluster.routing, &EDGE.into())
     ));
-    if during.cluster.instances != before.cluster.instances {
+    if placed(&during) != placed(&before) {
         stage.complain("instances came or went for an overload");
     }
     stage
@@ -235,12 +237,23 @@ async fn overload(stage: &mut Stage) -> anyhow::Result<()> {
     let whole = weights(&before.cluster.routing, &EDGE.into());
     let returned = |view: &View| {
         let now = weights(&view.cluster.routing, &EDGE.into());
-        Ok(now == whole && view.edge(EDGE)?.phase == "observing")
+        Ok(now == whole && rests(view.edge(EDGE)?))
     };
     stage
         .until("all weight back at the edge", BACK_WITHIN, returned)
         .await?;
     Ok(())
+}
+
+fn rests(edge: &Edge) -> bool {
+    ["observing", "alarmed", "held"].contains(&edge.phase.as_str())
+}
+
+fn placed(state: &State) -> BTreeSet<(&ServiceName, &AreaName)> {
+    let instances = state.cluster.instances.iter();
+    instances
+        .map(|instance| (&instance.service, &instance.area))
+        .collect()
 }
 
 async fn bad_edge(stage: &mut Stage) -> anyhow::Result<()> {

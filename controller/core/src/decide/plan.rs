@@ -324,9 +324,8 @@ impl Decision {
                 },
                 _,
             ) => format!(
-                "{service} is overloaded at the edge: {} inside, {} before; its share goes from {from} % to {to} %",
-                ms(*own_now_us),
-                ms(*own_before_us)
+                "{service} is overloaded at the edge: a request takes {} longer inside than before; its share goes from {from} % to {to} %",
+                ms(own_now_us - own_before_us)
             ),
             (Trigger::OverloadOver { service, from, to }, _) => {
                 format!(
