@@ -145,6 +145,10 @@ impl Machine<'_> {
         let now = self.turn.now;
         self.ledger.moves.push_back(now);
         self.edge.scaling_since = None;
+        if question.ask.direction == Direction::Offload {
+            // What it brings to the edge can be taken away again.
+            self.edge.absolve(Direction::Unoffload, &planned.add);
+        }
         let (add, remove) = (planned.add.clone(), planned.remove.clone());
         let plan = self.decide(
             self.trigger(question),

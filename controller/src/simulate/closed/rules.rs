@@ -90,12 +90,12 @@ impl Rules {
         let silent = |edge: &AreaName| snapshot.edges.get(edge).is_none_or(is_silent);
         for effect in effects {
             match effect {
-                Effect::Ensure { service, area } | Effect::Remove { service, area }
+                Effect::Ensure { service, area, .. } | Effect::Remove { service, area }
                     if *area == config.cloud =>
                 {
                     return Err(format!("{service} is made or removed in the cloud"));
                 }
-                Effect::Ensure { service, area } if silent(area) => {
+                Effect::Ensure { service, area, .. } if silent(area) => {
                     return Err(format!("{service} is made at {area}, which is silent"));
                 }
                 Effect::Remove { service, area } => {
@@ -283,6 +283,7 @@ impl Rules {
 
 fn is_silent(edge: &EdgeSnapshot) -> bool {
     matches!(edge.report_age, Measured::NotYet | Measured::Stale { .. })
+        || matches!(edge.user_delay, Measured::NotYet | Measured::Stale { .. })
 }
 
 fn share(cluster: &Cluster, service: &ServiceName, area: &AreaName) -> u32 {

@@ -165,7 +165,16 @@ fn shares(plan: &RoutingPlan) -> Shares {
 
 fn effect(effect: &Effect, known: &mut Shares) -> String {
     match effect {
-        Effect::Ensure { service, area } => format!("ensure {service} at {area}"),
+        Effect::Ensure {
+            service,
+            area,
+            replicas: 1,
+        } => format!("ensure {service} at {area}"),
+        Effect::Ensure {
+            service,
+            area,
+            replicas,
+        } => format!("ensure {replicas} of {service} at {area}"),
         Effect::Remove { service, area } => format!("remove {service} at {area}"),
         Effect::Scale {
             service,
