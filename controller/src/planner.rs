@@ -161,7 +161,7 @@ impl Planner for MeasuredPlanner {
             Some((mean_us?, Crossings::new(&problem, ix, &shares, &result)))
         };
         let ((before_us, crossings), (after_us, after)) = (under(from)?, under(to)?);
-        let tail = Tail::fit(delay, crossings);
+        let tail = Tail::of(statistic, delay, crossings);
         let mean_us = delay.mean_us + after_us - before_us;
         Some(tail.predict(statistic, mean_us, &after) - statistic.of(delay))
     }
@@ -283,7 +283,8 @@ impl<'a> Together<'a> {
             edge.target = None;
         }
         for asker in askers {
-            let tail = Tail::fit(asker.delay, Crossings::resting(problem, asker.edge, current));
+            let now = Crossings::resting(problem, asker.edge, current);
+            let tail = Tail::of(asker.objective.statistic, asker.delay, now);
             let mean = if asker.objective.statistic == Statistic::Mean {
                 Some(Micros::nearest(asker.ask.target_us))
             } else {

@@ -88,6 +88,11 @@ impl Rules {
             cluster, snapshot, ..
         } = seen;
         let silent = |edge: &AreaName| snapshot.edges.get(edge).is_none_or(is_silent);
+        let in_cloud = |service: &&ServiceName| life(cluster, service, &config.cloud) == Some(Life::Ready);
+        let mut services = cluster.instances.iter().map(|instance| &instance.service);
+        if let Some(missing) = services.find(|service| !in_cloud(service)) {
+            return Err(format!("{missing} has no instance in the cloud"));
+        }
         for effect in effects {
             match effect {
                 Effect::Ensure { service, area, .. } | Effect::Remove { service, area }
