@@ -147,7 +147,7 @@ impl<P: Platform> ControlLoop<P> {
             self.directory = Some(directory);
         }
         if let Some(window) = self.usage.record(cluster, now) {
-            self.usage.set_requests(&telemetry.snapshot(now, window));
+            self.usage.set_requests(&telemetry.received(now, window));
         }
         telemetry.snapshot(now, WINDOW)
     }
@@ -245,7 +245,7 @@ const fn changes(effect: &Effect) -> bool {
 /// Service and area of an effect that has one of each.
 const fn place(effect: &Effect) -> Option<(&ServiceName, &AreaName)> {
     match effect {
-        Effect::Ensure { service, area }
+        Effect::Ensure { service, area, .. }
         | Effect::Remove { service, area }
         | Effect::Scale { service, area, .. } => Some((service, area)),
         Effect::Route { .. } | Effect::Record { .. } => None,

@@ -7,11 +7,14 @@
 //! alone is right in company. Where the set that is cheapest in company has the mean but misses the quantile, the edge
 //! keeps the set that was found for it alone.
 
+mod capacity;
+mod reasons;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::{Cluster, RoutingPlan};
 use gma_core::decide::{
-    Alternative, Ask, Config, NoPlan, Objective, PlannedMove, Planner, Searched, Statistic,
+    Alternative, Ask, Config, NoPlan, Objective, PlannedMove, Planner, Replicas, Searched, Statistic,
 };
 use gma_core::ids::{AreaName, ServiceName};
 use gma_core::measured::{Candidate, Learned, Settings, Tail, plan_for_statistic};
@@ -21,6 +24,8 @@ use gma_core::model::{
 use gma_core::snapshot::{DelayStats, Measured, Snapshot};
 use gma_core::solver::{Budget, Reach, Solution, solve};
 use gma_core::units::{CpuCores, Micros, Money};
+
+use reasons::{ms, reasons};
 
 /// Plans on what was measured.
 #[derive(Debug)]
@@ -157,9 +162,24 @@ impl Planner for MeasuredPlanner {
             Some((mean_us?, Crossings::new(&problem, ix, &placement, &shares)))
         };
         let ((before_us, crossings), (after_us, after)) = (under(from)?, under(to)?);
-        let tail = Tail::fit(delay, crossings);
+        let tail = Tail::of(statistic, delay, crossings);
         let mean_us = delay.mean_us + after_us - before_us;
         Some(tail.predict(statistic, mean_us, &after) - statistic.of(delay))
+    }
+
+    fn replicas(
+        &self,
+        edge: &AreaName,
+        routing: &RoutingPlan,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+    ) -> BTreeMap<ServiceName, Replicas> {
+        let alone = std::slice::from_ref(edge);
+        let problem = Problem::from_measurements(snapshot, &settled(cluster), &self.settings, alone);
+        problem.map_or_else(
+            |_| BTreeMap::new(),
+            |problem| capacity::replicas(&problem, edge, routing),
+        )
     }
 
     fn plan(
@@ -264,7 +284,8 @@ impl<'a> Together<'a> {
             edge.target = None;
         }
         for asker in askers {
-            let tail = Tail::fit(asker.delay, Crossings::resting(problem, asker.edge, current));
+            let now = Crossings::resting(problem, asker.edge, current);
+            let tail = Tail::of(asker.objective.statistic, asker.delay, now);
             let is_modelled = asker.objective.statistic == Statistic::Mean && problem.is_serial();
             let mean = if is_modelled {
                 Some(Micros::nearest(asker.ask.target_us))
@@ -471,24 +492,6 @@ fn fix(problem: Problem, current: &DensePlacement, askers: &[Asker<'_>]) -> Prob
         }
     }
     Problem::try_new(spec).unwrap_or(problem)
-}
-
-fn ms(us: f64) -> String {
-    format!("{:.1} ms", us / 1_000.0)
-}
-
-fn reasons(reach: Reach, predicted_us: f64, target_us: f64) -> String {
-    let target = ms(target_us);
-    match reach {
-        Reach::Met | Reach::NoTarget if predicted_us <= target_us => {
-            format!("the cheapest set that meets {target}")
-        }
-        Reach::Met | Reach::NoTarget => format!("inside the band, though no set found meets {target}"),
-        Reach::TargetTooLow => format!("inside the band; no set meets {target}"),
-        Reach::Capacity => format!("inside the band; {target} needs more room at the edge"),
-        Reach::Pins => format!("inside the band; {target} needs services that are pinned to the cloud"),
-        Reach::NotFound => format!("the best that was found; {target} was not reached"),
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gma_core::cluster::Cluster;
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
-use gma_core::snapshot::Snapshot;
+use gma_core::snapshot::{ReceivedStats, Snapshot};
 
 /// Use is averaged over this long: an autoscaler's view, not a moment's.
 const WINDOW: Duration = Duration::from_secs(300);
@@ -75,9 +75,9 @@ impl CpuUsage {
         self.span().filter(|span| *span >= LEAST)
     }
 
-    /// Takes the requests of the window that [`Self::record`] asked for.
-    pub fn set_requests(&mut self, snapshot: &Snapshot) {
-        let requests = requests(snapshot);
+    /// Takes what services received in the window that [`Self::record`] asked for.
+    pub fn set_requests(&mut self, received: &[ReceivedStats]) {
+        let requests = requests(received);
         self.per_request = self
             .seconds()
             .into_iter()
@@ -92,7 +92,7 @@ impl CpuUsage {
     /// about which too little is known are absent.
     pub fn cores(&self, snapshot: &Snapshot) -> BTreeMap<ServiceName, f64> {
         let seconds = snapshot.window.as_secs_f64();
-        let requests = requests(snapshot);
+        let requests = requests(&snapshot.received);
         self.per_request
             .iter()
             .filter(|_| seconds > 0.0)
@@ -128,9 +128,9 @@ impl CpuUsage {
     clippy::cast_precision_loss,
     reason = "requests of five minutes are far below 2^52"
 )]
-fn requests(snapshot: &Snapshot) -> BTreeMap<ServiceName, f64> {
+fn requests(received: &[ReceivedStats]) -> BTreeMap<ServiceName, f64> {
     let mut sums = BTreeMap::new();
-    for received in &snapshot.received {
+    for received in received {
         *sums.entry(received.service.clone()).or_insert(0.0) += received.outcomes.total() as f64;
     }
     sums
@@ -195,7 +195,7 @@ mod tests {
         for sample in samples {
             now = now.after(SAMPLE_EVERY);
             if let Some(window) = usage.record(&cluster(sample), now) {
-                usage.set_requests(&snapshot(now, window, 10 * window.as_secs()));
+                usage.set_requests(&snapshot(now, window, 10 * window.as_secs()).received);
             }
         }
         let cores = usage.cores(&snapshot(now, Duration::from_secs(4), 100));
@@ -244,7 +244,7 @@ mod tests {
         for second in [0, 5, 10] {
             usage.record(&cluster(&[("cloud", 1.0)]), at(second));
         }
-        usage.set_requests(&snapshot(at(10), LEAST, 0));
+        usage.set_requests(&snapshot(at(10), LEAST, 0).received);
         assert!(usage.cores(&snapshot(at(10), LEAST, 0)).is_empty());
     }
 }

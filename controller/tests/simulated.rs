@@ -1,5 +1,5 @@
-//! The closed loop on simulated worlds. 100 seeds; others with GMA_FIRST_SEED and GMA_SEEDS. Whether each comes to rest is
-//! `make soak`'s to say: seeds that do not are counted there, and fail it.
+//! The closed loop on simulated worlds. 100 seeds; others with GMA_FIRST_SEED and GMA_SEEDS, and a seed's story with
+//! GMA_TELL. Whether each comes to rest is `make soak`'s to say: seeds that do not are counted there, and fail it.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +9,7 @@
     reason = "a test fails where it stands"
 )]
 
-use gma::simulate::closed::sweep;
+use gma::simulate::closed::{Scenario, sweep, tell};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| {
@@ -20,6 +20,13 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[test]
 fn seeds_keep_the_rules() {
+    if std::env::var_os("GMA_TELL").is_some() {
+        println!(
+            "{}",
+            tell(&Scenario::of_seed(number("GMA_FIRST_SEED", 1)).unwrap())
+        );
+        return;
+    }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let sweep = sweep(
         number("GMA_FIRST_SEED", 1),

@@ -78,12 +78,22 @@ impl Client {
         }
     }
 
-    /// Starts an instance; restarts one that failed.
+    /// Starts an instance with at least so many replicas; restarts those that failed.
     ///
     /// # Errors
-    /// Where the service or the area does not exist.
-    pub async fn ensure(&self, service: ServiceName, area: AreaName) -> Result<(), ClientError> {
-        self.tell(&Request::Ensure { service, area }).await
+    /// Where the service or the area does not exist, or that many do not fit on this machine.
+    pub async fn ensure(
+        &self,
+        service: ServiceName,
+        area: AreaName,
+        replicas: u32,
+    ) -> Result<(), ClientError> {
+        self.tell(&Request::Ensure {
+            service,
+            area,
+            replicas,
+        })
+        .await
     }
 
     /// Starts replicas of an instance, or drains and stops those that are too many.

@@ -20,12 +20,14 @@ pub(crate) const MAX_LINE: usize = 4 << 20;
 pub enum Request {
     /// What is there now.
     State,
-    /// Start an instance; restart one that failed.
+    /// Start an instance; restart what failed of it.
     Ensure {
         /// Of this service.
         service: ServiceName,
         /// In this area.
         area: AreaName,
+        /// With at least so many replicas; one that has more keeps them.
+        replicas: u32,
     },
     /// Have so many replicas of an instance, spread over the area's localities.
     Scale {
@@ -281,6 +283,7 @@ mod tests {
             Request::Ensure {
                 service: service(),
                 area: "edge-1".into(),
+                replicas: 2,
             },
             Request::SetLink {
                 edge: "edge-1".into(),

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use gma_core::cluster::{Cluster, Instance, Phase};
-use gma_core::decide::{Ask, Config, Direction, NoPlan, PlannedMove, Planner as _, Statistic};
+use gma_core::cluster::{Cluster, Instance, Phase, RoutingPlan};
+use gma_core::decide::{Ask, Config, Direction, NoPlan, PlannedMove, Planner as _, Replicas, Statistic};
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
 use gma_core::measured::Learned;
 use gma_core::snapshot::{
@@ -240,4 +240,21 @@ fn no_room_is_said() {
         "{answers:?}"
     );
     assert!(answers[&"edge-2".into()].is_ok(), "{answers:?}");
+}
+
+#[test]
+fn replicas_at_an_edge_follow_its_rate_and_the_cpu_of_a_request() {
+    // 200 requests/s of `a` use 4 cores; a half come from edge-1, 99 % of which stay: 1.98 cores, at 0.6 and at 0.9 a replica.
+    let mut planner = planner(Statistic::Mean);
+    planner.observe(&snapshot(), BTreeMap::from([("a".into(), 4.0)]));
+    let edge = AreaName::from("edge-1");
+    let share = |percent| {
+        let row = BTreeMap::from([(edge.clone(), percent), ("cloud".into(), 100 - percent)]);
+        let rule = BTreeMap::from([(edge.clone(), row)]);
+        RoutingPlan(BTreeMap::from([("a".into(), rule)]))
+    };
+    let needs = |percent| planner.replicas(&edge, &share(percent), &snapshot(), &cluster());
+    let of_a = |wanted, least| BTreeMap::from([("a".into(), Replicas { wanted, least })]);
+    assert_eq!(needs(99), of_a(4, 3));
+    assert_eq!(needs(25), of_a(1, 1));
 }

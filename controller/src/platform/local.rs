@@ -33,7 +33,11 @@ impl Platform for LocalPlatform {
 
     async fn perform(&mut self, effect: &Effect) -> Result<(), EffectError> {
         let done = match effect {
-            Effect::Ensure { service, area } => self.client.ensure(service.clone(), area.clone()).await,
+            Effect::Ensure {
+                service,
+                area,
+                replicas,
+            } => self.client.ensure(service.clone(), area.clone(), *replicas).await,
             Effect::Remove { service, area } => self.client.remove(service.clone(), area.clone()).await,
             Effect::Scale {
                 service,

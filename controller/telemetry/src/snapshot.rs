@@ -106,6 +106,10 @@ const MOST_LAG: Duration = Duration::from_millis(750);
 const SILENT_FOR_REQUESTS: f64 = 10.0;
 const LATELY: Duration = Duration::from_secs(30);
 
+/// Two reports of a gateway lost in a row are no silence: each is given up after 5 s and sent again 0.5 s and 1 s later (the
+/// filter's timeout and back-off), and the counts are half a second old when it is sent first.
+const RESENT_WITHIN: Duration = Duration::from_secs(12);
+
 /// All that a snapshot is made of.
 pub(crate) struct Sources<'a> {
     pub(crate) index: &'a Index,
@@ -131,6 +135,43 @@ pub(crate) fn of(sources: &Sources<'_>, now: Timestamp, window: Duration) -> Sna
         .edges()
         .map(|edge| (edge, OutcomeCounts::default()))
         .collect();
+    let sides = sides(sources, now, window, &mut outcomes);
+    let covered = sources.proxies.covered(now, sources.silence);
+    let told = sources.proxies.told_until(ring::micros(MOST_LAG));
+    let edge = |(ix, outcomes): (AreaIx, OutcomeCounts)| {
+        let (no_signals, no_users) = (EdgeSignals::default(), Users::default());
+        let edge = Edge {
+            outcomes,
+            users: sources.users.get(&ix).unwrap_or(&no_users),
+            signals: sources.signals.get(&ix).unwrap_or(&no_signals),
+            told_until: told.get(&ix).copied(),
+            coverage: covered.gateways.get(&ix).copied().unwrap_or_default(),
+            silence: sources.silence,
+        };
+        Some((index.area_name(ix)?.clone(), edge.snapshot(now, window)))
+    };
+    let edges: BTreeMap<AreaName, EdgeSnapshot> = outcomes.into_iter().filter_map(edge).collect();
+    let timed = sides.iter().map(|(side, sums)| (*side, Timed::of(&sums.timed)));
+    let network = network::times(index, timed);
+    let (calls, received) = tables(index, sides);
+    Snapshot {
+        at: now,
+        window,
+        edges,
+        calls,
+        received,
+        coverage: sidecars(index, covered),
+        network,
+    }
+}
+
+/// What was told of each side in the window; user requests of each edge are counted into `outcomes`.
+fn sides(
+    sources: &Sources<'_>,
+    now: Timestamp,
+    window: Duration,
+    outcomes: &mut BTreeMap<AreaIx, OutcomeCounts>,
+) -> BTreeMap<Side, SideSums> {
     let mut sides: BTreeMap<Side, SideSums> = BTreeMap::new();
     let told = now.since(Timestamp::from_start(sources.lag));
     for (key, ring) in sources.series {
@@ -161,33 +202,13 @@ pub(crate) fn of(sources: &Sources<'_>, now: Timestamp, window: Duration) -> Sna
             }
         }
     }
-    let covered = sources.proxies.covered(now, sources.silence);
-    let told = sources.proxies.told_until(ring::micros(MOST_LAG));
-    let edge = |(ix, outcomes): (AreaIx, OutcomeCounts)| {
-        let (no_signals, no_users) = (EdgeSignals::default(), Users::default());
-        let edge = Edge {
-            outcomes,
-            users: sources.users.get(&ix).unwrap_or(&no_users),
-            signals: sources.signals.get(&ix).unwrap_or(&no_signals),
-            told_until: told.get(&ix).copied(),
-            coverage: covered.gateways.get(&ix).copied().unwrap_or_default(),
-            silence: sources.silence,
-        };
-        Some((index.area_name(ix)?.clone(), edge.snapshot(now, window)))
-    };
-    let edges: BTreeMap<AreaName, EdgeSnapshot> = outcomes.into_iter().filter_map(edge).collect();
-    let timed = sides.iter().map(|(side, sums)| (*side, Timed::of(&sums.timed)));
-    let network = network::times(index, timed);
-    let (calls, received) = tables(index, sides);
-    Snapshot {
-        at: now,
-        window,
-        edges,
-        calls,
-        received,
-        coverage: sidecars(index, covered),
-        network,
-    }
+    sides
+}
+
+/// What every service received in the window, without what a snapshot says of users.
+pub(crate) fn received(sources: &Sources<'_>, now: Timestamp, window: Duration) -> Vec<ReceivedStats> {
+    let sides = sides(sources, now, window, &mut BTreeMap::new());
+    tables(sources.index, sides).1
 }
 
 fn sidecars(index: &Index, covered: Covered) -> Vec<ServiceCoverage> {
@@ -247,7 +268,7 @@ impl Edge<'_> {
             rate_rps: self.outcomes.total() as f64 / heard.as_secs_f64(),
             rtt: signals.rtt(now, window),
             report_age: newest_age.map_or(Measured::NotYet, |value| {
-                if is_fresh {
+                if is_fresh || value <= RESENT_WITHIN {
                     Measured::Present { value }
                 } else {
                     Measured::Stale { age: value }

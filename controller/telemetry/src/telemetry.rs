@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use gma_core::ids::{AreaName, Timestamp};
-use gma_core::snapshot::Snapshot;
+use gma_core::snapshot::{ReceivedStats, Snapshot};
 use gma_report::{Ack, DecodeError, Report, Series, Verdict, Window, decode, encode_ack, v1};
 use serde::{Deserialize, Serialize};
 
@@ -237,7 +237,19 @@ impl Telemetry {
 
     /// The window that ends at `now`.
     pub fn snapshot(&self, now: Timestamp, window: Duration) -> Snapshot {
-        let sources = Sources {
+        let mut snapshot = snapshot::of(&self.sources(), now, window);
+        self.longest.fill(&self.index, &mut snapshot.received);
+        snapshot
+    }
+
+    /// What every service received in a window that ends now: cheap, however long the window. The longest of the hour is
+    /// not looked up.
+    pub fn received(&self, now: Timestamp, window: Duration) -> Vec<ReceivedStats> {
+        snapshot::received(&self.sources(), now, window)
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
             index: &self.index,
             series: &self.series,
             users: &self.users,
@@ -246,10 +258,7 @@ impl Telemetry {
             // One heartbeat may be lost or late.
             silence: self.config.heartbeat.mul_f64(1.5),
             lag: self.sidecar_pace().saturating_sub(ring::SIDECAR_SLOT),
-        };
-        let mut snapshot = snapshot::of(&sources, now, window);
-        self.longest.fill(&self.index, &mut snapshot.received);
-        snapshot
+        }
     }
 
     /// How often sidecars are asked to report now: the configured pace, and the slower the more proxies there are.

@@ -306,7 +306,7 @@ impl Mesh {
         }
         self.effects.push(effect.clone());
         match effect {
-            Effect::Ensure { service, area } => self.start(service, area),
+            Effect::Ensure { service, area, .. } => self.start(service, area),
             Effect::Remove { service, area } => {
                 let key = (service.clone(), area.clone());
                 // What arrived in the last second may be under way.

@@ -213,7 +213,7 @@ pub(super) fn is_at_rest(look: &Look) -> bool {
 async fn place(client: &Client) -> anyhow::Result<()> {
     let mut plan = RoutingPlan::default();
     for service in PLACED {
-        client.ensure(host(service), EDGE.into()).await?;
+        client.ensure(host(service), EDGE.into(), 1).await?;
         plan.0.extend(crate::local::split(service, 99).0);
     }
     let began = Instant::now();

@@ -141,7 +141,7 @@ pub fn instance<'a>(state: &'a State, service: &str, area: &str) -> Option<&'a I
 
 /// Starts an instance at edge-1 and waits until it is ready.
 pub async fn ensure_at_edge(client: &Client, service: &str) {
-    client.ensure(host(service), "edge-1".into()).await.unwrap();
+    client.ensure(host(service), "edge-1".into(), 1).await.unwrap();
     until(client, "instance at edge-1 ready", |state| {
         instance(state, service, "edge-1").is_some_and(|instance| instance.phase == Phase::Ready)
     })

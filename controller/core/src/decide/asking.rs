@@ -145,6 +145,10 @@ impl Machine<'_> {
         let now = self.turn.now;
         self.ledger.moves.push_back(now);
         self.edge.scaling_since = None;
+        if question.ask.direction == Direction::Offload {
+            // What it brings to the edge can be taken away again.
+            self.edge.absolve(Direction::Unoffload, &planned.add);
+        }
         let (add, remove) = (planned.add.clone(), planned.remove.clone());
         let plan = self.decide(
             self.trigger(question),
@@ -237,6 +241,12 @@ impl Machine<'_> {
         match direction {
             Direction::Offload if planned.predicted_us >= planned.measured_us => {
                 refuse("it does not lower the delay")
+            }
+            // Cheaper, perhaps, and further from the band: what is below it is not what services are brought for.
+            Direction::Unoffload
+                if !planned.add.is_empty() && planned.predicted_us <= planned.measured_us =>
+            {
+                refuse("it brings services to the edge and does not raise the delay")
             }
             // An unoffload that leaves the band at the other side would be undone at once.
             Direction::Unoffload if planned.predicted_us > offload_above_us => {

@@ -77,7 +77,7 @@ impl Machine<'_> {
                 phase
             }
             Phase::CoolingDown { until } if now < until => phase,
-            phase => phase.held(reason, None, now),
+            phase => phase.late(reason, now),
         }
     }
 
@@ -371,7 +371,9 @@ impl Machine<'_> {
             plan.times.verified = Some(now);
             self.learn(&plan, read.as_ref().ok());
             plan.after = read
+                .as_ref()
                 .ok()
+                .copied()
                 .zip(plan.planned.as_ref())
                 .map(|(reading, planned)| After {
                     reading,
@@ -379,6 +381,9 @@ impl Machine<'_> {
                     change_us: reading.value_us - planned.measured_us,
                 });
         }
+        let is_pointless = read.is_ok_and(|after| verify::is_pointless(&plan, &after));
+        let given_up = plan.direction().filter(|_| is_pointless);
+        let given_up = given_up.map(|direction| (direction, plan.remove.clone()));
         match verdict {
             verify::Verdict::Wait => return Phase::Verifying { plan, since, until },
             verify::Verdict::Failed(cause) => return self.go_back(plan, cause),
@@ -391,6 +396,10 @@ impl Machine<'_> {
                 self.finish(plan, Outcome::Kept);
             }
             verify::Verdict::Unknown => self.finish(plan, Outcome::Unverified),
+        }
+        if let Some((direction, given_up)) = given_up {
+            let Turn { now, config, .. } = self.turn;
+            self.edge.bar(direction, &given_up, now, config);
         }
         self.cool_down()
     }

@@ -29,7 +29,8 @@
 //!  Starting ──► Raising ──► Raising ──► Raising ──► Scaling ──► Lowering ──► Lowering ──► Draining ──► Removing
 //!  Ensure;      first step  50 %        99 %        Scale;      50 %         0 %          10 … 60 s    Remove
 //!  all Ready    50 requests seen in the new area,   replicas    as for a rise             nothing seen
-//!               neither errors nor delay worse      are there
+//!               neither errors nor delay worse,     are there
+//!               replicas for the next step
 //! ```
 //!
 //! Invariants, checked by the simulation in `tests`: weights of a caller area sum to 100; callers in the cloud use
@@ -60,12 +61,14 @@ mod propagation;
 mod ramp;
 mod reason;
 mod relief;
+mod replicas;
 mod resting;
 mod round;
 mod routes;
 pub mod saved;
 mod scaling;
 mod stages;
+mod starting;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -89,7 +92,8 @@ pub use evidence::{Position, Reading};
 pub use overload::Step;
 pub use phase::{Alarm, BackOff, Complaint, EdgeState, Failures, Phase};
 pub use plan::{
-    After, Alternative, Ask, Decision, Direction, Outcome, PlannedMove, Planner, Searched, Times, Trigger,
+    After, Alternative, Ask, Decision, Direction, Outcome, PlannedMove, Planner, Replicas, Searched, Times,
+    Trigger,
 };
 pub use prediction::{Correction, PredictionErrors};
 pub use progress::Progress;
@@ -105,6 +109,11 @@ use writes::Writes;
 
 /// Text of a platform's complaint is cut to this many characters: it ends in the status.
 const COMPLAINT_CHARS: usize = 300;
+/// What an effect of an older version asked for.
+const fn one() -> u32 {
+    1
+}
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What happened.
@@ -134,12 +143,16 @@ pub enum Event<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Effect {
-    /// There shall be an instance.
+    /// There shall be an instance, made with so many replicas. One that is there keeps its count where an autoscaler owns
+    /// it, and else has at least so many.
     Ensure {
         /// Of this service,
         service: ServiceName,
         /// here.
         area: AreaName,
+        /// What the traffic needs that it will get.
+        #[serde(default = "one")]
+        replicas: u32,
     },
     /// There shall be none.
     Remove {
@@ -318,7 +331,7 @@ impl State {
     fn effect_failed(&mut self, effect: &Effect, message: &str, permanent: bool, now: Timestamp) {
         let message: String = message.chars().take(COMPLAINT_CHARS).collect();
         let (at, of) = match effect {
-            Effect::Ensure { service, area } => {
+            Effect::Ensure { service, area, .. } => {
                 let service = service.clone();
                 (Some(area), Refused::Instance { service })
             }

@@ -1,6 +1,6 @@
 //! What an edge's machine is doing, and what it remembers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::time::Duration;
 
@@ -201,6 +201,17 @@ impl Phase {
         }
     }
 
+    /// Holds because nothing can be read. A report that is late ends no alarm: evaluations that see nothing new are not
+    /// counted, and those before them go on.
+    pub(super) fn late(self, reason: HoldReason, now: Timestamp) -> Self {
+        let alarm = match (&reason, &self) {
+            (HoldReason::StaleTelemetry { .. }, Self::Alarmed { alarm }) => Some(*alarm),
+            (HoldReason::StaleTelemetry { .. }, Self::Held { alarm, .. }) => *alarm,
+            _ => None,
+        };
+        self.held(reason, alarm, now)
+    }
+
     /// Holds; a hold for the same kind of reason goes on.
     pub(super) fn held(self, reason: HoldReason, alarm: Option<Alarm>, now: Timestamp) -> Self {
         let since = match self {
@@ -229,6 +240,21 @@ impl EdgeState {
             let back_off = failed.entry(service).or_default();
             back_off.count = back_off.count.saturating_add(1);
             back_off.until = now.after(config.back_off(back_off.count));
+        }
+    }
+
+    /// Giving up these services brought nothing: they don't come back in this direction for the longest back-off.
+    pub(super) fn bar(
+        &mut self,
+        direction: Direction,
+        services: &BTreeSet<ServiceName>,
+        now: Timestamp,
+        config: &Config,
+    ) {
+        let failed = self.failed.entry(direction).or_default();
+        for service in services {
+            let back_off = failed.entry(service.clone()).or_default();
+            back_off.until = now.after(config.back_off_most);
         }
     }
 

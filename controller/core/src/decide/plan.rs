@@ -101,6 +101,15 @@ pub struct Ask {
     pub fixed: BTreeSet<ServiceName>,
 }
 
+/// Replicas that a service needs in an area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// With these it rests where its autoscaler would leave it.
+    pub wanted: u32,
+    /// With fewer its requests wait for one another.
+    pub least: u32,
+}
+
 /// Chooses services. Pure: the same inputs give the same answer.
 pub trait Planner {
     /// For each edge that asks, a move that brings its delay to its target, at the lowest cost of all together. What runs
@@ -124,6 +133,19 @@ pub trait Planner {
     ) -> Option<f64> {
         let _ = (edge, from, to, snapshot, cluster);
         None
+    }
+
+    /// Replicas that services need at `edge` under a routing, at the rates of the snapshot. A service about which that
+    /// can't be said is absent.
+    fn replicas(
+        &self,
+        edge: &AreaName,
+        routing: &RoutingPlan,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+    ) -> BTreeMap<ServiceName, Replicas> {
+        let _ = (edge, routing, snapshot, cluster);
+        BTreeMap::new()
     }
 }
 

@@ -18,7 +18,8 @@ use super::propagation::Propagation;
 use super::ramp;
 use super::reason::Cause;
 use super::routes;
-use super::stages::{Next, Shift, Stage, Start, drain, lower, raise, remove, scale, start};
+use super::stages::{Next, Shift, Stage, drain, lower, raise, remove, scale};
+use super::starting::{Start, start};
 use crate::cluster::{Cluster, RoutingPlan};
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::routing::SECOND_STEP;
@@ -117,6 +118,9 @@ impl Progress {
     pub fn sentence(&self) -> String {
         match &self.stage {
             Stage::Starting(_) => "waiting for instances".to_owned(),
+            Stage::Raising(shift) if shift.is_short() => {
+                format!("weight of the edge {} %, waiting for replicas", shift.share)
+            }
             Stage::Raising(shift) | Stage::Lowering(shift) => format!("weight of the edge {} %", shift.share),
             Stage::Scaling { .. } => "waiting for replicas in the cloud".to_owned(),
             Stage::Draining { .. } => {
@@ -173,7 +177,7 @@ impl Progress {
         // More turns than any sequence has stages and steps.
         for _ in 0..16 {
             let next = match &mut self.stage {
-                Stage::Starting(started) => start(&self.up, &self.down, started, turn),
+                Stage::Starting(started) => start(&self.up, &self.down, self.pace, started, turn),
                 Stage::Raising(shift) => raise(&self.up, self.pace, shift, turn, plan),
                 Stage::Scaling { since } => scale(&self.down, *since, turn, plan),
                 Stage::Lowering(shift) => lower(&self.down, self.pace, shift, turn, plan),
@@ -230,12 +234,7 @@ impl Progress {
 
     fn first_rise(&self, start: &Start, turn: &Turn<'_>, plan: &Decision) -> Shift {
         let last = turn.config.final_weight(turn.edge);
-        // Where no caller was seen at all, too little is known to spare any service the ramp.
-        let frontier = if start.called.is_empty() {
-            &self.up
-        } else {
-            &start.called
-        };
+        let frontier = start.frontier(&self.up);
         if self.pace == Pace::AtOnce {
             return Shift::new(last, frontier.clone(), turn.now);
         }
@@ -264,7 +263,7 @@ impl Progress {
 
 impl Turn<'_> {
     /// The routing in force with a step's shares: `share` for its frontier, `rest` for the other services.
-    fn with_shares(
+    pub(super) fn with_shares(
         &self,
         services: &BTreeSet<ServiceName>,
         rest: u32,
@@ -278,6 +277,15 @@ impl Turn<'_> {
             } else {
                 rest
             };
+            routes::set(&mut routing, service, self.edge, &self.config.cloud, share);
+        }
+        routing
+    }
+
+    /// The routing in force with so much of the edge for these services.
+    pub(super) fn with_share(&self, services: &BTreeSet<ServiceName>, share: u32) -> RoutingPlan {
+        let mut routing = self.in_force.clone();
+        for service in services {
             routes::set(&mut routing, service, self.edge, &self.config.cloud, share);
         }
         routing

@@ -313,6 +313,11 @@ pub enum Cause {
         /// Of which services.
         services: BTreeSet<ServiceName>,
     },
+    /// Instances at the edge did not get the replicas that the next step needs.
+    EdgeNotScaled {
+        /// Of which services.
+        services: BTreeSet<ServiceName>,
+    },
     /// The delay under a step's weights is certainly above what was predicted for them.
     StepSlower {
         /// Predicted for the step, microseconds.
@@ -402,6 +407,9 @@ impl fmt::Display for Cause {
             Self::NotAdopted { services } => write!(f, "no rule in force for {}", names(services)),
             Self::CloudNotScaled { services } => {
                 write!(f, "not enough replicas in the cloud in time: {}", names(services))
+            }
+            Self::EdgeNotScaled { services } => {
+                write!(f, "not enough replicas at the edge in time: {}", names(services))
             }
             Self::StepSlower {
                 predicted_us,

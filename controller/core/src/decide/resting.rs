@@ -23,7 +23,7 @@ impl Machine<'_> {
             return Next::Continue(relieving);
         }
         let (reading, alarm) = match (read, alarm) {
-            (Err(reason), _) => return Next::Continue(phase.held(reason, None, now)),
+            (Err(reason), _) => return Next::Continue(phase.late(reason, now)),
             (Ok(_), None) => {
                 self.edge.scaling_since = None;
                 return Next::Continue(Phase::Observing);

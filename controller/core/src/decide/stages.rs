@@ -10,8 +10,8 @@ use super::plan::{Decision, Direction, Trigger};
 use super::progress::{Pace, Turn};
 use super::ramp::{self, Counter, STEP_DEADLINE, Verdict};
 use super::reason::Cause;
-use super::{Effect, forms, routes};
-use crate::cluster::Phase as Life;
+use super::starting::Start;
+use super::{Effect, replicas, routes};
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::routing::SECOND_STEP;
 
@@ -37,16 +37,6 @@ pub(super) enum Stage {
     Removing { since: Timestamp },
 }
 
-/// Instances on their way.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Start {
-    pub(super) since: Timestamp,
-    /// Instances that were seen alive.
-    alive: BTreeSet<ServiceName>,
-    /// Services that somebody at the edge was seen to call.
-    pub(super) called: BTreeSet<ServiceName>,
-}
-
 /// One step of weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Shift {
@@ -60,6 +50,9 @@ pub(super) struct Shift {
     /// Delay that is predicted for each share on the way, microseconds.
     #[serde(default)]
     pub(super) expected_us: Vec<(u32, f64)>,
+    /// Since when replicas for the next step are waited for.
+    #[serde(default)]
+    short: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,7 +71,7 @@ pub(super) enum Next {
     Fail(Cause),
 }
 
-// === impl Start, Shift ===
+// === impl Shift ===
 
 impl Shift {
     pub(super) fn new(share: u32, frontier: BTreeSet<ServiceName>, now: Timestamp) -> Self {
@@ -88,7 +81,12 @@ impl Shift {
             since: now,
             in_force: None,
             expected_us: Vec::new(),
+            short: None,
         }
+    }
+
+    pub(super) const fn is_short(&self) -> bool {
+        self.short.is_some()
     }
 
     pub(super) fn postpone(&mut self, by: Duration) {
@@ -96,6 +94,7 @@ impl Shift {
         if let Some(in_force) = &mut self.in_force {
             in_force.since = in_force.since.after(by);
         }
+        self.short = self.short.map(|short| short.after(by));
     }
 
     /// Delay that is predicted for its share, microseconds.
@@ -108,91 +107,7 @@ impl Shift {
         self.share = share;
         self.since = now;
         self.in_force = None;
-    }
-}
-
-impl Start {
-    pub(super) fn new(now: Timestamp) -> Self {
-        Self {
-            since: now,
-            alive: BTreeSet::new(),
-            called: BTreeSet::new(),
-        }
-    }
-}
-
-/// Makes the rules of all services of the sequence such that weights decide, and waits for it: with failover a new instance
-/// would get everything at once, and one that leaves would lose everything at once.
-fn loosen(services: &BTreeSet<ServiceName>, turn: &mut Turn<'_>) -> Option<Cause> {
-    let mut bare = BTreeSet::new();
-    let mut tight = false;
-    for service in services {
-        if !routes::has_rule(turn.cluster, service) || turn.adoption.is_watched(service) {
-            turn.adopt.insert(service.clone());
-            bare.insert(service.clone());
-        }
-        if !forms::is_distribute(turn.in_force, service, &turn.config.cloud) {
-            tight = true;
-            if routes::share(turn.wanted, service, turn.edge) == 100 {
-                let last = turn.config.final_weight(turn.edge);
-                routes::set(turn.wanted, service, turn.edge, &turn.config.cloud, last);
-            }
-        }
-    }
-    if tight {
-        Some(Cause::NotInForce)
-    } else if bare.is_empty() {
-        None
-    } else {
-        Some(Cause::NotAdopted { services: bare })
-    }
-}
-
-/// Loosens the rules, makes instances and waits until all are Ready.
-pub(super) fn start(
-    up: &BTreeSet<ServiceName>,
-    down: &BTreeSet<ServiceName>,
-    start: &mut Start,
-    turn: &mut Turn<'_>,
-) -> Next {
-    let since = start.since;
-    // What has no instance at the edge and no rule needs none to leave.
-    let mut services = up.clone();
-    services.extend(down.iter().filter(|s| routes::has_rule(turn.cluster, s)).cloned());
-    match loosen(&services, turn) {
-        Some(cause) if turn.now.since(since) >= turn.config.ready_within => return Next::Fail(cause),
-        Some(_) => return Next::Stay,
-        None => {}
-    }
-    let Start { since, alive, called } = start;
-    called.extend(ramp::frontier(turn.snapshot, turn.edge, up));
-    let (mut missing, mut failed) = (BTreeSet::new(), BTreeSet::new());
-    for service in up {
-        match routes::life(turn.cluster, service, turn.edge) {
-            Some(Life::Ready) => continue,
-            Some(Life::Starting) => {
-                alive.insert(service.clone());
-            }
-            Some(Life::Failed) if alive.contains(service) => {
-                failed.insert(service.clone());
-            }
-            Some(Life::Failed) | None => {
-                turn.effects.push(Effect::Ensure {
-                    service: service.clone(),
-                    area: turn.edge.clone(),
-                });
-            }
-        }
-        missing.insert(service.clone());
-    }
-    if !failed.is_empty() {
-        Next::Fail(Cause::InstanceFailed { services: failed })
-    } else if missing.is_empty() {
-        Next::Finished
-    } else if turn.now.since(*since) >= turn.config.ready_within {
-        Next::Fail(Cause::NotReady { services: missing })
-    } else {
-        Next::Stay
+        self.short = None;
     }
 }
 
@@ -263,16 +178,26 @@ pub(super) fn raise(
         Verdict::Wait => Next::Stay,
         Verdict::Fail(cause) => Next::Fail(cause),
         Verdict::Next => {
-            if shift.share == SECOND_STEP
-                && let Some(cause) = predict_again(shift, turn, plan)
-            {
-                return Next::Fail(cause);
-            }
             let next = if shift.share >= last {
                 rest
             } else {
                 ramp::next_weight(shift.share, last)
             };
+            let routing = turn.with_shares(up, last, shift, next);
+            let short = replicas::short(up, &routing, turn);
+            if !short.is_empty() {
+                let since = *shift.short.get_or_insert(turn.now);
+                return if turn.now.since(since) >= turn.config.ready_within {
+                    Next::Fail(Cause::EdgeNotScaled { services: short })
+                } else {
+                    Next::Stay
+                };
+            }
+            if shift.share == SECOND_STEP
+                && let Some(cause) = predict_again(shift, turn, plan)
+            {
+                return Next::Fail(cause);
+            }
             shift.move_to(next, turn.now);
             Next::Again
         }

@@ -132,6 +132,19 @@ fn unoffload(
     }
 }
 
+/// Whether an exchange of services certainly changed less than half of what was promised: what was given up for it would
+/// have done as well.
+pub(super) fn is_pointless(plan: &Decision, after: &Reading) -> bool {
+    let (Trigger::Band { reading: before, .. }, Some(planned)) = (&plan.trigger, &plan.planned) else {
+        return false;
+    };
+    let promised = planned.predicted_us - planned.measured_us;
+    let changed = (after.value_us - planned.measured_us) * promised.signum();
+    let half = half_us(before).hypot(half_us(after));
+    let is_exchange = !plan.add.is_empty() && !plan.remove.is_empty();
+    is_exchange && changed + half < promised.abs() * LEAST_OF_PREDICTED
+}
+
 fn half_us(reading: &Reading) -> f64 {
     (reading.high_us - reading.low_us) / 2.0
 }

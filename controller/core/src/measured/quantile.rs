@@ -101,6 +101,18 @@ impl Tail {
         best
     }
 
+    /// The shape for what is asked of it: a mean has no tail, and the search for one is spared.
+    pub fn of(statistic: Statistic, measured: &DelayStats, now: Crossings) -> Self {
+        if statistic.share().is_some() {
+            return Self::fit(measured, now);
+        }
+        Self {
+            measured: measured.clone(),
+            now,
+            sigma: LEAST_SIGMA,
+        }
+    }
+
     /// The statistic, µs, once the model's mean is `mean_us` and requests cross as `after` says. The mean is
     /// that of the model and what it overlooks ([`Crossings::overlooked`]).
     pub fn predict(&self, statistic: Statistic, mean_us: f64, after: &Crossings) -> f64 {

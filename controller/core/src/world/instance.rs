@@ -15,7 +15,7 @@ const TARGET: f64 = 0.6;
 /// The largest count that was wanted in this time holds (the default `stabilizationWindowSeconds` of scale-down).
 const STABILISATION: Duration = Duration::from_secs(300);
 /// Replicas at most.
-const MOST_REPLICAS: u32 = 10;
+pub(super) const MOST_REPLICAS: u32 = 10;
 /// A proxy takes a dead endpoint out this long after it died: outlier detection's interval, or the endpoint's removal.
 const EJECTED_AFTER: Duration = Duration::from_secs(1);
 /// Work that waits at an instance at most; what comes on top is answered 503 by its proxy.
@@ -64,11 +64,12 @@ pub(super) struct Instance {
 // === impl Instance ===
 
 impl Instance {
-    pub(super) fn new(now: Duration, autoscaled: bool) -> Self {
+    /// With the replicas that its autoscaler wants at first; none: it has none.
+    pub(super) fn new(now: Duration, wants: Option<u32>) -> Self {
         Self {
             slow: 1.0,
             looked: now,
-            wants: autoscaled.then_some(1),
+            wants,
             ..Self::default()
         }
     }
@@ -174,7 +175,7 @@ mod tests {
     use super::*;
 
     fn mk_instance(replicas: usize) -> Instance {
-        let mut instance = Instance::new(Duration::ZERO, true);
+        let mut instance = Instance::new(Duration::ZERO, Some(1));
         let replica = Replica {
             proxy: 0,
             life: Life::Ready,

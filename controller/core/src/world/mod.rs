@@ -164,7 +164,7 @@ impl World {
         }
         for service in 0..services {
             let replicas = this.spec.services.get(service).map_or(1, |spec| spec.replicas);
-            let mut instance = Instance::new(this.now, this.spec.autoscaled);
+            let mut instance = Instance::new(this.now, this.spec.autoscaled.then_some(1));
             for _ in 0..replicas.max(1) {
                 let proxy = this.add_proxy(0, Some(service), 1);
                 instance.replicas.push(Replica {

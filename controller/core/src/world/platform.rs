@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::World;
-use super::instance::Instance;
+use super::instance::{Instance, MOST_REPLICAS};
 use crate::cluster::{self, Cluster, RoutingPlan, Weights};
 use crate::decide::Effect;
 use crate::ids::{AreaName, ServiceName};
@@ -40,17 +40,22 @@ impl World {
     /// Performs an effect. Idempotent. What names something that doesn't exist does nothing.
     pub fn perform(&mut self, effect: &Effect) {
         match effect {
-            Effect::Ensure { service, area } => {
+            Effect::Ensure {
+                service,
+                area,
+                replicas,
+            } => {
                 let (Some(service), Some(area)) = (self.service(service), self.area(area)) else {
                     return;
                 };
-                let mut instance = self
-                    .take(service, area)
-                    .unwrap_or_else(|| Instance::new(self.now, self.spec.autoscaled));
-                if instance.replicas.is_empty() {
-                    let replica = self.start(service, area);
-                    instance.replicas.push(replica);
-                }
+                let there = self.take(service, area);
+                let is_owned = there.as_ref().is_some_and(|there| there.wants.is_some());
+                let wanted = (*replicas).clamp(1, MOST_REPLICAS);
+                let mut instance =
+                    there.unwrap_or_else(|| Instance::new(self.now, self.spec.autoscaled.then_some(wanted)));
+                let count = if is_owned { 1 } else { wanted as usize };
+                let more = count.max(instance.replicas.len());
+                self.scale(&mut instance, service, area, more);
                 self.put(service, area, Some(instance));
             }
             Effect::Remove { service, area } => {

@@ -35,7 +35,12 @@ fn all_at_edge() -> RoutingPlan {
 fn ensure_all(world: &mut World) {
     for spec in world.spec().services.clone() {
         let (service, area) = (spec.name, "edge-1".into());
-        world.perform(&Effect::Ensure { service, area });
+        let replicas = 1;
+        world.perform(&Effect::Ensure {
+            service,
+            area,
+            replicas,
+        });
     }
 }
 

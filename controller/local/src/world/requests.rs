@@ -45,6 +45,13 @@ impl From<String> for Failure {
 /// Replicas of an instance at most: each is two processes of this machine.
 const MAX_REPLICAS: u32 = 8;
 
+fn fit(service: &ServiceName, replicas: u32) -> Result<(), Failure> {
+    if (1..=MAX_REPLICAS).contains(&replicas) {
+        return Ok(());
+    }
+    Err(format!("{replicas} replicas of {service}: from 1 to {MAX_REPLICAS} fit here").into())
+}
+
 // === impl Core ===
 
 impl Core {
@@ -57,7 +64,11 @@ impl Core {
         let taken = match request {
             Request::State => return Answer::State(Box::new(self.state())),
             Request::Shutdown => Ok(()),
-            Request::Ensure { service, area } => self.ensure(&service, &area),
+            Request::Ensure {
+                service,
+                area,
+                replicas,
+            } => self.ensure(&service, &area, replicas),
             Request::Scale {
                 service,
                 area,
@@ -86,8 +97,9 @@ impl Core {
         }
     }
 
-    fn ensure(&mut self, service: &ServiceName, area: &AreaName) -> Result<(), Failure> {
+    fn ensure(&mut self, service: &ServiceName, area: &AreaName, replicas: u32) -> Result<(), Failure> {
         self.known(service, area)?;
+        fit(service, replicas)?;
         if self.dark.contains(area) {
             return Err(Failure::Unable(format!(
                 "nothing runs in `{area}`, which was killed; start it first"
@@ -104,6 +116,10 @@ impl Core {
             }
         }
         self.start_instance(service, area);
+        let present = self.pods.of(service, area).len();
+        for _ in present..usize::try_from(replicas).unwrap_or(usize::MAX) {
+            self.start_replica(service, area);
+        }
         Ok(())
     }
 
@@ -118,11 +134,7 @@ impl Core {
     /// More replicas one by one in the locality that has fewest; fewer in the reverse order of their starts.
     fn scale(&mut self, service: &ServiceName, area: &AreaName, replicas: u32) -> Result<(), Failure> {
         self.known(service, area)?;
-        if !(1..=MAX_REPLICAS).contains(&replicas) {
-            return Err(
-                format!("{replicas} replicas of {service}: from 1 to {MAX_REPLICAS} fit here").into(),
-            );
-        }
+        fit(service, replicas)?;
         let present = self.pods.of(service, area);
         if present.is_empty() {
             return Err(format!("{service} does not run in `{area}`; ensure it first").into());

@@ -90,7 +90,7 @@ impl Controller {
             self.listed = listed;
         }
         if let Some(window) = self.usage.record(&cluster, now) {
-            self.usage.set_requests(&self.telemetry.snapshot(now, window));
+            self.usage.set_requests(&self.telemetry.received(now, window));
         }
         let snapshot = self.telemetry.snapshot(now, WINDOW);
         self.planner.observe(&snapshot, self.usage.cores(&snapshot));

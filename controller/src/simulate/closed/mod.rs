@@ -307,6 +307,21 @@ pub fn run(scenario: &Scenario) -> Result<Summary, Box<Failure>> {
     }
 }
 
+/// Plays a scenario and tells what happened, whether it kept the rules or not.
+pub fn tell(scenario: &Scenario) -> Failure {
+    let mut simulation = Simulation::new(scenario);
+    let what = match play(&mut simulation, scenario) {
+        Ok(Summary {
+            restless: Some(failure),
+            ..
+        }) => failure.what,
+        Ok(summary) => format!("it kept the rules: {summary:?}"),
+        Err(what) => what,
+    };
+    let now = simulation.world.now();
+    simulation.story.fail(now, what)
+}
+
 fn play(simulation: &mut Simulation, scenario: &Scenario) -> Result<Summary, String> {
     let mut faults = scenario.faults.iter().peekable();
     while simulation.world.now() < scenario.end {
@@ -331,6 +346,10 @@ fn play(simulation: &mut Simulation, scenario: &Scenario) -> Result<Summary, Str
         None
     };
     let restless = restless.map(|what| simulation.story.fail(simulation.world.now(), what));
+    let now = simulation.world.now();
+    if let Some(controller) = &simulation.controller {
+        simulation.story.readings(now, &controller.state);
+    }
     for edge in 0..scenario.spec.edges.len() {
         simulation
             .world

@@ -88,14 +88,19 @@ impl Rules {
             cluster, snapshot, ..
         } = seen;
         let silent = |edge: &AreaName| snapshot.edges.get(edge).is_none_or(is_silent);
+        let in_cloud = |service: &&ServiceName| life(cluster, service, &config.cloud) == Some(Life::Ready);
+        let mut services = cluster.instances.iter().map(|instance| &instance.service);
+        if let Some(missing) = services.find(|service| !in_cloud(service)) {
+            return Err(format!("{missing} has no instance in the cloud"));
+        }
         for effect in effects {
             match effect {
-                Effect::Ensure { service, area } | Effect::Remove { service, area }
+                Effect::Ensure { service, area, .. } | Effect::Remove { service, area }
                     if *area == config.cloud =>
                 {
                     return Err(format!("{service} is made or removed in the cloud"));
                 }
-                Effect::Ensure { service, area } if silent(area) => {
+                Effect::Ensure { service, area, .. } if silent(area) => {
                     return Err(format!("{service} is made at {area}, which is silent"));
                 }
                 Effect::Remove { service, area } => {
@@ -283,6 +288,7 @@ impl Rules {
 
 fn is_silent(edge: &EdgeSnapshot) -> bool {
     matches!(edge.report_age, Measured::NotYet | Measured::Stale { .. })
+        || matches!(edge.user_delay, Measured::NotYet | Measured::Stale { .. })
 }
 
 fn share(cluster: &Cluster, service: &ServiceName, area: &AreaName) -> u32 {

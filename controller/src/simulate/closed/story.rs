@@ -111,6 +111,20 @@ impl Story {
         self.last = told;
     }
 
+    /// What each edge reads, and in whole what it does.
+    pub(super) fn readings(&mut self, now: Duration, state: &State) {
+        for (edge, machine) in &state.edges {
+            let delay = machine.reading.map_or("nothing".to_owned(), |reading| {
+                format!("{:.1} ms", reading.value_us / 1e3)
+            });
+            let what = match &machine.phase {
+                Phase::Held { reason, .. } => format!("held, {reason}"),
+                other => phase(other),
+            };
+            self.tell(now, &format!("{edge} reads {delay}: {what}"));
+        }
+    }
+
     /// The end of a story.
     pub(super) fn fail(&self, now: Duration, what: String) -> Failure {
         let skipped = self.lines.len().saturating_sub(SHOWN_LINES);
@@ -165,7 +179,16 @@ fn shares(plan: &RoutingPlan) -> Shares {
 
 fn effect(effect: &Effect, known: &mut Shares) -> String {
     match effect {
-        Effect::Ensure { service, area } => format!("ensure {service} at {area}"),
+        Effect::Ensure {
+            service,
+            area,
+            replicas: 1,
+        } => format!("ensure {service} at {area}"),
+        Effect::Ensure {
+            service,
+            area,
+            replicas,
+        } => format!("ensure {replicas} of {service} at {area}"),
         Effect::Remove { service, area } => format!("remove {service} at {area}"),
         Effect::Scale {
             service,

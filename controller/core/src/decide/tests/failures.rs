@@ -90,6 +90,7 @@ fn an_instance_that_the_platform_refuses_is_the_one_to_blame() {
     let effect = Effect::Ensure {
         service: "ads".into(),
         area: area(EDGE),
+        replicas: 1,
     };
     world.fail(&effect, "the image does not exist", true);
     world.run_until(60, |w| w.outcomes().len() == 1);
@@ -156,6 +157,7 @@ fn a_failing_effect_is_shown_as_long_as_it_is_wanted() {
     let effect = Effect::Ensure {
         service: "front".into(),
         area: area(EDGE),
+        replicas: 1,
     };
     for _ in 0..5 {
         world.fail(&effect, "no memory left", false);

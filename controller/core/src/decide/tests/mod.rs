@@ -7,6 +7,8 @@ mod holds;
 mod overload;
 mod planner;
 mod random;
+mod repeated;
+mod replicas;
 mod restarts;
 mod rules;
 mod scenarios;

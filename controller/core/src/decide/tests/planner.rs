@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::users::SERVICES;
 use super::world::World;
 use crate::cluster::{Cluster, RoutingPlan};
-use crate::decide::{Ask, Direction, NoPlan, PlannedMove, Planner, routes};
+use crate::decide::{Ask, Direction, NoPlan, PlannedMove, Planner, Replicas, routes};
 use crate::ids::{AreaName, ServiceName};
 use crate::snapshot::{Measured, Snapshot};
 
@@ -38,6 +38,23 @@ impl Planner for Exhaustive<'_> {
             world.model_ms(share, 0.0) * 1e3
         };
         Some(model(to) - model(from))
+    }
+
+    fn replicas(
+        &self,
+        edge: &AreaName,
+        routing: &RoutingPlan,
+        _: &Snapshot,
+        _: &Cluster,
+    ) -> BTreeMap<ServiceName, Replicas> {
+        let needs = SERVICES.into_iter().map(|service| {
+            let service = ServiceName::from(service);
+            let share = routes::share(routing, &service, edge);
+            let wanted = (self.0.edge_needs * share).div_ceil(100).max(1);
+            let least = wanted.saturating_sub(1).max(1);
+            (service, Replicas { wanted, least })
+        });
+        needs.collect()
     }
 }
 
@@ -76,6 +93,32 @@ impl Exhaustive<'_> {
                 predicted_us: target_us,
                 cost_before: 0.0,
                 cost_after: 1.0,
+                reasons: String::new(),
+                search: None,
+            });
+        }
+        if self.0.swaps && *direction == Direction::Unoffload {
+            let free = |s: &&str| !fixed.contains(&ServiceName::from(*s));
+            let find = |there: bool| {
+                let mut services = SERVICES.into_iter().filter(free);
+                let found = services.find(|s| now.contains(s) == there);
+                found.map(|s| BTreeSet::from([s.into()]))
+            };
+            let (Some(add), Some(remove)) = (find(false), find(true)) else {
+                return Err(NoPlan::NoBetterPlacement);
+            };
+            return Ok(PlannedMove {
+                cloud_replicas: BTreeMap::new(),
+                add,
+                remove,
+                measured_us,
+                predicted_us: if self.0.lowers {
+                    measured_us / 2.0
+                } else {
+                    target_us
+                },
+                cost_before: 1.0,
+                cost_after: 0.9,
                 reasons: String::new(),
                 search: None,
             });

@@ -152,8 +152,15 @@ fn what_cannot_be_read_is_a_reason_never_a_delay_of_zero() {
         set(|| Measured::Stale {
             age: Duration::from_secs(9)
         }),
-        Err(HoldReason::EdgeSilent { age })
+        Err(HoldReason::StaleTelemetry { age }),
+        "a late report is no silence"
     );
+    let silent = reading(|s| {
+        s.edges.get_mut(&area(EDGE)).unwrap().report_age = Measured::Stale {
+            age: Duration::from_secs(9),
+        };
+    });
+    assert_eq!(silent, Err(HoldReason::EdgeSilent { age }));
     let errors = reading(|s| s.edges.get_mut(&area(EDGE)).unwrap().outcomes.no_response = 50);
     assert!(matches!(errors, Err(HoldReason::Errors { share }) if share > 0.05));
     let old = reading(|s| s.at = s.at.after(age));

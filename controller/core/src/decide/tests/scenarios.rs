@@ -273,6 +273,7 @@ fn an_effect_that_the_platform_refuses_ends_the_offload() {
     let effect = Effect::Ensure {
         service: "front".into(),
         area: area(EDGE),
+        replicas: 1,
     };
     let event = crate::decide::Event::EffectFailed {
         effect: &effect,

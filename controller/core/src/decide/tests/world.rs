@@ -37,6 +37,12 @@ pub(super) struct World {
     pub(super) cloud_replicas: BTreeMap<ServiceName, u32>,
     /// No replica is added in the cloud.
     pub(super) stuck: bool,
+    /// Replicas that each service needs at an edge for all of its callers there.
+    pub(super) edge_needs: u32,
+    /// What was asked for at edges.
+    pub(super) edge_replicas: BTreeMap<ServiceName, u32>,
+    /// No more than these are Ready there.
+    pub(super) edge_most: u32,
     /// What autoscalers want.
     pub(super) desired: BTreeMap<(ServiceName, AreaName), u32>,
     pub(super) unavailable: BTreeMap<AreaName, String>,
@@ -46,6 +52,10 @@ pub(super) struct World {
     pub(super) no_plan: Option<NoPlan>,
     /// Services that the planner adds at an edge; elsewhere it looks for them.
     pub(super) script: BTreeMap<AreaName, BTreeSet<ServiceName>>,
+    /// To unoffload, the planner exchanges services for others.
+    pub(super) swaps: bool,
+    /// And says that this halves the delay.
+    pub(super) lowers: bool,
     /// The state is saved and loaded at every evaluation.
     pub(super) saving: bool,
     /// What the planner was asked, each time.
@@ -92,12 +102,17 @@ impl World {
             replicas: BTreeMap::new(),
             cloud_replicas: BTreeMap::new(),
             stuck: false,
+            edge_needs: 1,
+            edge_replicas: BTreeMap::new(),
+            edge_most: u32::MAX,
             desired: BTreeMap::new(),
             unavailable: BTreeMap::new(),
             unroutable: BTreeMap::new(),
             coverage: Vec::new(),
             no_plan: None,
             script: BTreeMap::new(),
+            swaps: false,
+            lowers: false,
             saving: false,
             asked: RefCell::default(),
             deaf: false,
@@ -239,8 +254,12 @@ impl World {
     }
 
     fn replicas_of(&self, service: &ServiceName, at: &AreaName) -> u32 {
-        let scaled = self.replicas.get(service).filter(|_| at.as_str() == CLOUD);
-        scaled.copied().unwrap_or(1)
+        let (scaled, most) = if at.as_str() == CLOUD {
+            (&self.replicas, u32::MAX)
+        } else {
+            (&self.edge_replicas, self.edge_most)
+        };
+        scaled.get(service).copied().unwrap_or(1).min(most)
     }
 
     fn turn(&mut self) {
@@ -317,7 +336,12 @@ impl World {
 
     fn perform(&mut self, effect: &Effect) {
         match effect {
-            Effect::Ensure { service, area } => {
+            Effect::Ensure {
+                service,
+                area,
+                replicas,
+            } => {
+                self.edge_replicas.insert(service.clone(), *replicas);
                 let instance = (Life::Starting, self.now);
                 let there = self
                     .instances
