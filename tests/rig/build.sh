@@ -13,9 +13,14 @@ need_go() {
     exit 3
   fi
   # Go itself compares the module's version with its own, or fetches the toolchain where it may.
-  if ! (cd "$1" && go version >/dev/null 2>&1); then
-    echo "$(cd / && go version) is too old for the kube_ tier: install Go $needed or later (https://go.dev/dl), or allow GOTOOLCHAIN=auto" >&2
-    exit 3
+  local said
+  if ! said=$(cd "$1" && go list -m 2>&1); then
+    if [[ $said == *"requires go"* || $said == *"go version"* || $said == *toolchain* ]]; then
+      echo "Go is too old for the kube_ tier ($said): install Go $needed or later (https://go.dev/dl)" >&2
+      exit 3
+    fi
+    echo "$1: $said" >&2
+    exit 1
   fi
 }
 
