@@ -40,7 +40,7 @@ build() {
     return
   fi
   need_go "$module"
-  echo "building $name into .tools/rig (all three: about 6 minutes on two cores, once)"
+  echo "building $name into .tools/rig, once: minutes on two cores where Go's cache is empty"
   (cd "$module" && go build -mod=readonly -trimpath -ldflags "-s -w $flags" -o "$out/$name.new" .)
   if [[ $name == istiod ]]; then
     # The mesh's resources are part of its version.

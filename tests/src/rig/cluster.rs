@@ -19,7 +19,8 @@ use super::{Order, Shared, kubelet};
 /// Longest wait for pods of a deployment on a busy machine.
 const PODS_LIMIT: Duration = Duration::from_secs(60);
 
-/// A running control plane, as its administrator sees it from a thread inside its network.
+/// A running control plane, as its administrator sees it from a thread inside its network. Processes that a test starts
+/// itself are inside too.
 pub struct Cluster {
     /// May do everything.
     pub client: Client,

@@ -73,18 +73,19 @@ impl PodSpec {
 
     /// A container's environment; fields that it may refer to are the pod's.
     pub(super) fn environment(&self, container: &Container, ip: IpAddr) -> Vec<(String, String)> {
-        let variables = container.env.iter().flatten();
-        variables
-            .map(|variable| (variable.name.clone(), self.value(variable, ip)))
-            .collect()
+        let mut environment = Vec::new();
+        for variable in container.env.iter().flatten() {
+            // A value may refer to the variables before it.
+            let value = expand(&self.value(variable, ip), &environment);
+            environment.push((variable.name.clone(), value));
+        }
+        environment
     }
 
     fn value(&self, variable: &EnvVar, ip: IpAddr) -> String {
         let source = variable.value_from.as_ref();
         let Some(field) = source.and_then(|source| source.field_ref.as_ref()) else {
-            let value = variable.value.clone().unwrap_or_default();
-            // A variable of the same pod, as Kubernetes expands it.
-            return value.replace("$(POD_IP)", &ip.to_string());
+            return variable.value.clone().unwrap_or_default();
         };
         match field.field_path.as_str() {
             "metadata.name" => self.name.clone(),
@@ -135,4 +136,73 @@ fn drain(annotations: &BTreeMap<String, String>) -> Option<Duration> {
     let config: serde_json::Value = serde_norway::from_str(text).ok()?;
     let seconds = config.get("terminationDrainDuration")?.as_str()?;
     Some(Duration::from_secs(seconds.trim_end_matches('s').parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod() -> Pod {
+        let object = json!({
+            "metadata": {
+                "name": "web-edge-7d9-x2", "namespace": "shop", "uid": "1",
+                "labels": {"pod-template-hash": "7d9", "sidecar.istio.io/inject": "true"},
+                "annotations": {
+                    ADDRESS_ANNOTATION: r#"["10.244.254.1"]"#,
+                    "proxy.istio.io/config": "terminationDrainDuration: 60s",
+                },
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-edge-7d9", "uid": "2"}],
+            },
+            "spec": {
+                "nodeName": "edge-1",
+                "containers": [{
+                    "name": "cell",
+                    "env": [
+                        {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                        {"name": "ZONE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+                    ],
+                    "lifecycle": {"preStop": {"sleep": {"seconds": 3}}},
+                }],
+            },
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_bound_pod_is_read_as_istio_and_the_kubelet_read_it() {
+        let spec = PodSpec::of(&pod()).unwrap();
+        assert_eq!(spec.workload, "web-edge");
+        assert_eq!(spec.proxy, Some(Role::Sidecar));
+        assert_eq!(spec.wanted_address, Some([10, 244, 254, 1].into()));
+        assert_eq!(spec.drain, Duration::from_secs(60));
+        assert_eq!(spec.pre_stop("cell"), Duration::from_secs(3));
+        assert_eq!(spec.pre_stop(PROXY), Duration::ZERO);
+        let environment = spec.environment(&spec.containers[0], [10, 244, 254, 1].into());
+        assert_eq!(
+            expand("--listen=$(IP):80 $(ZONE) $(NONE)", &environment),
+            "--listen=10.244.254.1:80 edge-1 $(NONE)"
+        );
+    }
+
+    #[test]
+    fn without_a_node_or_after_its_end_a_pod_is_nobodys() {
+        let mut waiting = pod();
+        waiting.spec.as_mut().unwrap().node_name = None;
+        assert!(PodSpec::of(&waiting).is_none());
+        let mut ended = pod();
+        ended.status = serde_json::from_value(json!({"phase": "Failed"})).ok();
+        assert!(PodSpec::of(&ended).is_none());
+    }
+
+    #[test]
+    fn a_gateway_is_injected_by_its_template() {
+        let mut gateway = pod();
+        let annotations = gateway.metadata.annotations.as_mut().unwrap();
+        annotations.insert("inject.istio.io/templates".to_owned(), "gateway".to_owned());
+        assert_eq!(PodSpec::of(&gateway).unwrap().proxy, Some(Role::Router));
+        gateway.metadata.labels = None;
+        assert_eq!(PodSpec::of(&gateway).unwrap().proxy, None);
+    }
 }
