@@ -17,4 +17,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[allow(unreachable_pub, reason = "kube's derive repeats a type inside a function")]
 pub mod api;
+pub mod locality;
+pub mod settings;

@@ -9,7 +9,6 @@ mod status;
 mod tests;
 mod text;
 
-use kube::core::{ListMerge, Rule};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 

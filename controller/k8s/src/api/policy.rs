@@ -1,7 +1,6 @@
 //! What the controller may do, and what it stands on.
 
 use kube::KubeSchema;
-use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,6 @@
 //! Services that differ from what is discovered.
 
 use kube::KubeSchema;
-use kube::core::ListMerge;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
