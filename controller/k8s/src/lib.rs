@@ -20,4 +20,5 @@
 #[allow(unreachable_pub, reason = "kube's derive repeats a type inside a function")]
 pub mod api;
 pub mod locality;
+pub mod rule;
 pub mod settings;
