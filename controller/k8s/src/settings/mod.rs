@@ -22,6 +22,9 @@ use crate::locality::AreaMap;
 use parse::Parser;
 pub use parse::{Fault, Faults};
 
+/// What is longer enters no histogram of the filter.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
 /// What an object wants, as the core's types.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
@@ -244,7 +247,14 @@ fn objective(
 ) -> Option<Objective> {
     let above = parser.parsed_duration(&format!("{path}.offloadAbove"), &objective.offload_above);
     let below = parser.parsed_duration(&format!("{path}.unoffloadBelow"), &objective.unoffload_below);
-    let band = match Band::try_new(below?, above?) {
+    let (below, above) = (below?, above?);
+    if above > LONGEST_DELAY {
+        parser.fault(
+            format!("{path}.offloadAbove"),
+            "is above 60s: longer requests are counted apart, their delay is not measured",
+        );
+    }
+    let band = match Band::try_new(below, above) {
         Ok(band) => band,
         Err(error) => {
             parser.fault(path, error.to_string());

@@ -152,6 +152,7 @@ impl World {
 }
 
 /// A user's rule, made by `kubectl apply`.
+#[expect(clippy::needless_pass_by_value, reason = "what is passed is written in place")]
 pub(super) fn rule(namespace: &str, name: &str, spec: Value) -> Value {
     let mut fields = Map::new();
     fields.insert("f:spec".to_owned(), fields_of(&spec));
@@ -170,6 +171,7 @@ pub(super) fn rule(namespace: &str, name: &str, spec: Value) -> Value {
 }
 
 /// The same, for the host of the tests.
+#[expect(clippy::needless_pass_by_value, reason = "what is passed is written in place")]
 pub(super) fn policy(policy: Value) -> Value {
     rule("shop", "cart", json!({"host": HOST, "trafficPolicy": policy}))
 }
