@@ -8,8 +8,9 @@ ENVOY_DIR := .tools/envoy-$(ENVOY_VERSION)
 export GMA_ENVOY := $(CURDIR)/.tools/envoy/envoy/_bin/envoy
 export GMA_FILTER := $(CURDIR)/target/gma-filter.wasm
 export GMA_BIN := $(CURDIR)/target/release
+export GMA_RIG := $(CURDIR)/.tools/rig
 
-.PHONY: help playground chaos soak test check bench-filter bench-solver bench-ingest build filter tools preflight
+.PHONY: help playground chaos soak test check bench-filter bench-solver bench-ingest build filter tools rig rig-where-possible preflight
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,6 +33,13 @@ $(ENVOY_DIR)/.done: | preflight
 	@touch $@
 
 tools: $(ENVOY_DIR)/.done ## install Envoy into .tools
+
+rig: ## build the kube_ tier's control plane into .tools/rig: etcd, Kubernetes, istiod (needs Go; once, 6 minutes)
+	@tests/rig/build.sh
+
+# Its exit code is 3 where Go is missing or too old: then the tier says that it is skipped, unless all tiers are required.
+rig-where-possible:
+	@tests/rig/build.sh || [[ $$? == 3 && $${GMA_REQUIRE_ALL_TIERS:-} != 1 ]]
 
 filter: preflight ## build the WebAssembly module, target/gma-filter.wasm
 	@rustup target list --installed | grep -qx wasm32-wasip1 || rustup target add wasm32-wasip1
@@ -56,7 +64,7 @@ soak: preflight ## thousands of seeds of the simulated world, hours of noise, st
 	cargo build --quiet --release -p gma-tests --bin soak
 	@target/release/soak $(ARGS)
 
-test: build ## all tests; those with processes run one at a time
+test: build rig-where-possible ## all tests; those with processes run one at a time
 	cargo test --workspace --exclude gma-tests --no-fail-fast
 	cargo test -p gma-tests --no-fail-fast -- --test-threads=1
 

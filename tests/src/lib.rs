@@ -6,4 +6,5 @@ pub mod browser;
 pub mod chaos;
 pub mod envoy;
 pub mod local;
+pub mod rig;
 pub mod wasm_host;

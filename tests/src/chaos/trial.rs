@@ -316,6 +316,7 @@ mod tests {
             path: "/".to_owned(),
             status: StatusCode::from_u16(status).ok(),
             body: String::new(),
+            zone: String::new(),
         }
     }
 

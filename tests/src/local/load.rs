@@ -26,6 +26,8 @@ pub struct Sent {
     pub status: Option<StatusCode>,
     /// The answer's body: the address of the pod.
     pub body: String,
+    /// `x-cell-zone` of the answer; empty where it has none.
+    pub zone: String,
 }
 
 /// Users of one gateway.
@@ -72,16 +74,23 @@ impl Users {
                 .ok()?;
             let response = self.client.request(request).await.ok()?;
             let status = response.status();
+            let zone = response.headers().get("x-cell-zone");
+            let zone = zone
+                .and_then(|zone| zone.to_str().ok())
+                .unwrap_or_default()
+                .to_owned();
             let body = response.into_body().collect().await.ok()?.to_bytes();
-            Some((status, String::from_utf8_lossy(&body).into_owned()))
+            Some((status, (String::from_utf8_lossy(&body).into_owned(), zone)))
         };
-        let (status, body) = answer.await.unzip();
+        let (status, answered) = answer.await.unzip();
+        let (body, zone) = answered.unwrap_or_default();
         Sent {
             at,
             took: at.elapsed(),
             path: path.to_owned(),
             status,
-            body: body.unwrap_or_default(),
+            body,
+            zone,
         }
     }
 

@@ -20,7 +20,7 @@ pub enum CrdError {
 /// The CustomResourceDefinition of `EdgePlacement`.
 ///
 /// An absent field and `null` are not the same to a rule (`has` is true of a field that is there), so no field is
-/// nullable: `null` is refused with the field's name. OpenAPI has no unsigned formats; the ranges say what is allowed.
+/// nullable: then the API server takes a `null` for an absent field. OpenAPI has no unsigned formats; the ranges say what is allowed.
 ///
 /// # Errors
 /// See [`CrdError`].

@@ -125,7 +125,6 @@ fn schema_and_conversion_agree() {
         "refused/deployment-name-with-capitals.yaml",
         "refused/edge-name-with-capitals.yaml",
         "refused/name-too-long.yaml",
-        "refused/null-policy-part.yaml",
         "refused/prober-no-url.yaml",
         "refused/service-by-host.yaml",
         "refused/zone-with-slash.yaml",
