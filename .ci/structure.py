@@ -13,9 +13,15 @@ ARROWS = {
     "gma-core": set(),
     "gma-telemetry": {"gma-report", "gma-core"},
     "gma-local": {"gma-core"},
-    "gma": {"gma-core", "gma-telemetry", "gma-local"},
+    "gma-k8s": {"gma-core"},
+    "gma": {"gma-core", "gma-telemetry", "gma-local", "gma-k8s"},
 }
-HOMES = {"kube": {"gma-k8s", "gma-tests"}, "proxy-wasm": {"gma-filter"}, "axum": {"gma", "gma-tests"}}
+HOMES = {
+    "kube": {"gma-k8s", "gma-tests"},
+    "k8s-openapi": {"gma-k8s", "gma-tests"},
+    "proxy-wasm": {"gma-filter"},
+    "axum": {"gma", "gma-tests"},
+}
 NOT_IN_CORE = {"tokio", "kube", "hyper", "axum", "rand", "reqwest"}
 MAX_LINES = 500
 

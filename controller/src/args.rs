@@ -41,6 +41,8 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Compare the model, the strategies and the solver with recorded cases of the reference.
     Verify(VerifyArgs),
+    /// Print the CustomResourceDefinition of EdgePlacement as YAML, for `kubectl apply -f -`.
+    Crd,
 }
 
 /// Arguments of `gma verify`.

@@ -1,5 +1,6 @@
 //! The commands, and the wiring of `gma run`: logs, platform, server, control loop, shutdown.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -46,6 +47,17 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
         Command::Convert(args) => Ok(convert::run(&args).map(|()| ExitCode::SUCCESS)?),
         Command::Simulate(args) => simulate::main(&args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::main(&args),
+        Command::Crd => crd().map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn crd() -> anyhow::Result<()> {
+    let yaml = gma_k8s::api::crd_yaml()?;
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(yaml.as_bytes()).and_then(|()| stdout.flush()) {
+        // Whoever reads has seen enough.
+        Err(broken) if broken.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("standard output cannot be written"),
     }
 }
 

@@ -19,11 +19,11 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "FOLDER")]
     pub base: Option<PathBuf>,
 
-    /// Format of the problem.
+    /// Format of the result.
     #[arg(short = 'o', value_name = "FORMAT", value_enum, default_value_t = OutputFormat::Yaml)]
     pub format: OutputFormat,
 
-    /// Where the problem goes; default: standard output.
+    /// Where the result goes; default: standard output.
     #[arg(long, value_name = "OUT", value_parser = parse_output)]
     pub output: Option<PathBuf>,
 
@@ -39,6 +39,9 @@ pub enum OutputFormat {
     Yaml,
     /// A problem for `gma plan`.
     Json,
+    /// An object for `kubectl apply`, with what to check and the report as comments at its head.
+    #[value(name = "edgeplacement")]
+    EdgePlacement,
 }
 
 /// `gma plan --output` is a format; whoever is used to that must not get a file of that name.

@@ -55,6 +55,14 @@ pub enum ConvertError {
         /// Why.
         text: String,
     },
+    /// An object that the controller refuses although each value was accepted here.
+    #[error("{}: gives an EdgePlacement that is refused: {text}", path.display())]
+    Object {
+        /// The configuration.
+        path: PathBuf,
+        /// Which fields, and what they must be.
+        text: String,
+    },
 }
 
 /// What is wrong inside the files.

@@ -25,6 +25,7 @@ mod manifest;
 mod metrics;
 mod missing;
 mod node;
+mod object;
 mod quantity;
 mod queries;
 mod report;
@@ -39,6 +40,8 @@ pub use keys::Unknown;
 pub use node::Finding;
 pub use report::{Dropped, Explained, Mapped, Missing, Report};
 pub use run::run;
+
+use gma_k8s::api::EdgePlacement;
 
 use crate::problem::{Loaded, PlacementProblem};
 use files::Files;
@@ -60,6 +63,8 @@ pub struct Input {
 pub struct Conversion {
     /// The problem; the reader of problem files accepts it.
     pub problem: PlacementProblem,
+    /// The same configuration as an object for Kubernetes; not yet checked.
+    pub object: EdgePlacement,
     /// What became of each key.
     pub report: Report,
 }
@@ -111,13 +116,15 @@ pub fn convert(input: &Input) -> Result<Conversion, ConvertError> {
         return Err(invalid(&label, findings, &present));
     }
     let link = link::LinkUsed::of(&config.link, net_info.as_ref(), &metrics.link);
-    let problem = build::problem(&build::Parts {
+    let parts = build::Parts {
         name: document.keys(&["metadata", "name"]).scalar(),
         config: &config,
         instances: &instances,
         metrics: &metrics,
         link: &link,
-    });
+    };
+    let problem = build::problem(&parts);
+    let object = object::object(&parts, &problem);
     accept(&input.config, &problem)?;
     let ledger = describe::Ledger::of(&present, &config, &link, &instances);
     let report = Report {
@@ -137,7 +144,11 @@ pub fn convert(input: &Input) -> Result<Conversion, ConvertError> {
         more_unknown: present.more_unknown,
         source: label,
     };
-    Ok(Conversion { problem, report })
+    Ok(Conversion {
+        problem,
+        object,
+        report,
+    })
 }
 
 /// The errors, and after them the unknown keys: one of them may be the missing one, misspelt.

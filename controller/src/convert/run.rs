@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{ConvertArgs, OutputFormat};
 use super::error::ConvertError;
-use super::{Conversion, Input, convert};
+use super::{Conversion, Input, convert, object};
 
 /// Fields that hold a placeholder while nothing was measured; where they hold 0 or nothing, they are marked.
 const PLACEHOLDERS: [&str; 4] = ["userRequestsPerSecond", "userCalls", "responseSize", "cpuUse"];
@@ -18,11 +18,14 @@ const TO_FILL: &str = "  # TO FILL, see above";
 /// # Errors
 /// As [`convert`], or a result that cannot be written.
 pub fn run(args: &ConvertArgs) -> Result<(), ConvertError> {
-    let conversion = convert(&Input {
+    let mut conversion = convert(&Input {
         config: args.config.clone(),
         metrics: args.metrics.clone(),
         base: args.base.clone(),
     })?;
+    if args.format == OutputFormat::EdgePlacement {
+        conversion.report = object::report(&conversion.report);
+    }
     let text = render(&conversion, args.format)?;
     let report = conversion.report.to_text();
     match &args.report {
@@ -63,6 +66,20 @@ fn render(conversion: &Conversion, format: OutputFormat) -> Result<String, Conve
         OutputFormat::Json => {
             let json = problem.to_json().map_err(|error| refused(error.to_string()))?;
             Ok(json + "\n")
+        }
+        OutputFormat::EdgePlacement => {
+            let refused = |text: String| ConvertError::Object {
+                path: PathBuf::from(&conversion.report.source),
+                text,
+            };
+            object::check(&conversion.object).map_err(refused)?;
+            let yaml =
+                serde_norway::to_string(&conversion.object).map_err(|error| refused(error.to_string()))?;
+            Ok(format!(
+                "{}{}\n{yaml}",
+                object::to_check(),
+                conversion.report.to_comments()
+            ))
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod faults;
 mod mutated;
+mod object;
 mod values;
 
 use std::fs;

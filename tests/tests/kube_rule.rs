@@ -1,0 +1,328 @@
+//! Bodies of the rule writer on a real API server and a real istiod's webhook: ownership, validity, and what is left when
+//! they are taken back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use gma_core::cluster::{Unroutable, Weights};
+use gma_core::ids::{AreaName, ServiceName};
+use gma_core::routing::LocalityPattern;
+use gma_k8s::locality::{AreaMap, Locality};
+use gma_k8s::rule::{Areas, Held, MANAGER, Mesh, Order, Release, Rule, Written, release, write};
+use gma_tests::rig::{Cluster, Suite, apply_with};
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    Suite::default()
+        .test(
+            "a_rule_is_created_changed_and_deleted",
+            a_rule_is_created_changed_and_deleted,
+        )
+        .test(
+            "a_users_rule_is_shared_and_restored",
+            a_users_rule_is_shared_and_restored,
+        )
+        .test(
+            "a_replaced_rule_is_written_again",
+            a_replaced_rule_is_written_again,
+        )
+        .test("another_owner_holds_the_service", another_owner_holds_the_service)
+        .test(
+            "fixes_are_accepted_and_end_what_is_held",
+            fixes_are_accepted_and_end_what_is_held,
+        )
+        .test(
+            "zones_without_regions_are_accepted",
+            zones_without_regions_are_accepted,
+        )
+        .run()
+}
+
+// === What they share ===
+
+/// One service and its rules.
+struct Stage<'a> {
+    cluster: &'a Cluster,
+    namespace: &'static str,
+    host: ServiceName,
+    areas: AreaMap,
+    reported: BTreeSet<Locality>,
+}
+
+impl<'a> Stage<'a> {
+    async fn new(cluster: &'a Cluster, namespace: &'static str) -> anyhow::Result<Self> {
+        let yaml = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        cluster.apply(&yaml.to_string()).await?;
+        let pattern = |text: &str| LocalityPattern::try_from(text).map(|one| vec![one]);
+        let patterns = [("cloud".into(), pattern("eu")), ("edge-1".into(), pattern("lab"))];
+        let mut areas = BTreeMap::new();
+        for (area, patterns) in patterns {
+            areas.insert(area, patterns.map_err(|error| anyhow::anyhow!("{error}"))?);
+        }
+        Ok(Self {
+            cluster,
+            namespace,
+            host: ServiceName::new(format!("cart.{namespace}.svc.cluster.local")),
+            areas: AreaMap::Localities(areas),
+            reported: ["eu/a", "eu/b"].map(Locality::parse).into(),
+        })
+    }
+
+    fn api(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "DestinationRule");
+        let resource = ApiResource::from_gvk(&kind);
+        Api::namespaced_with(self.cluster.client.clone(), self.namespace, &resource)
+    }
+
+    async fn mesh(&self) -> anyhow::Result<Mesh> {
+        let objects = self.api().list(&Default::default()).await?;
+        let rules = objects
+            .items
+            .iter()
+            .map(|object| Ok(Rule::try_new(&serde_json::to_value(object)?, "cluster.local")?))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Mesh {
+            root_namespace: "istio-system".to_owned(),
+            rules,
+        })
+    }
+
+    async fn write(&self, edge: u32) -> anyhow::Result<Result<Written, Held>> {
+        let cloud = AreaName::from("cloud");
+        let weights: Weights = [("cloud".into(), 100 - edge), ("edge-1".into(), edge)]
+            .into_iter()
+            .filter(|(_, weight)| *weight > 0)
+            .collect();
+        let routes = BTreeMap::from([
+            (cloud.clone(), [(cloud.clone(), 100)].into()),
+            ("edge-1".into(), weights),
+        ]);
+        let order = Order {
+            host: &self.host,
+            namespace: self.namespace,
+            callers: &[self.namespace.to_owned(), "gateways".to_owned()].into(),
+            unlocated_caller: None,
+            reported: &self.reported,
+            routes: &routes,
+            object: "shop/shop",
+        };
+        let areas = Areas {
+            cloud: &cloud,
+            map: &self.areas,
+        };
+        Ok(write(&self.mesh().await?, areas, &order))
+    }
+
+    /// Writes as the controller will: a dry run first, never forced.
+    async fn step(&self, edge: u32) -> anyhow::Result<()> {
+        let written = match self.write(edge).await? {
+            Ok(written) => written,
+            Err(held) => bail!("held: {held:?}"),
+        };
+        for write in written.writes {
+            self.put(&write.body).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, body: &Value) -> anyhow::Result<()> {
+        let parameters = PatchParams::apply(MANAGER);
+        for parameters in [parameters.clone().dry_run(), parameters] {
+            apply_with(&self.cluster.client, &body.to_string(), &parameters)
+                .await
+                .with_context(|| body.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn release(&self) -> anyhow::Result<()> {
+        for release in release(&self.mesh().await?, &self.host) {
+            match release {
+                Release::Apply(write) => self.put(&write.body).await?,
+                Release::Delete { name, .. } => {
+                    self.api().delete(&name, &DeleteParams::default()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates a rule as `kubectl apply` or `kubectl create` do: the manager owns it by Update.
+    async fn create(&self, name: &str, spec: Value) -> anyhow::Result<()> {
+        let object = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+            "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
+        });
+        let parameters = PostParams {
+            field_manager: Some("kubectl-client-side-apply".to_owned()),
+            ..PostParams::default()
+        };
+        self.api()
+            .create(&parameters, &serde_json::from_value(object)?)
+            .await?;
+        Ok(())
+    }
+
+    async fn spec(&self, name: &str) -> anyhow::Result<Value> {
+        let object = self.api().get(name).await?;
+        Ok(object.data.get("spec").cloned().unwrap_or_default())
+    }
+
+    fn spec_with(&self, policy: &Value) -> Value {
+        json!({"host": self.host.as_str(), "trafficPolicy": policy})
+    }
+}
+
+fn weights(spec: &Value) -> Option<&Value> {
+    spec.pointer("/trafficPolicy/loadBalancer/localityLbSetting/distribute/1/to")
+}
+
+// === Tests ===
+
+async fn a_rule_is_created_changed_and_deleted(cluster: &Cluster) -> anyhow::Result<()> {
+    let stage = Stage::new(cluster, "created").await?;
+    for edge in [0, 1, 25, 50, 99] {
+        stage.step(edge).await?;
+        let spec = stage.spec("gma-cart").await?;
+        let to = weights(&spec).with_context(|| spec.to_string())?;
+        ensure!(
+            to.get("lab").and_then(Value::as_u64).unwrap_or(0) == u64::from(edge),
+            "{to}"
+        );
+    }
+    stage.step(100).await?;
+    let setting = stage.spec("gma-cart").await?;
+    let setting = setting.pointer("/trafficPolicy/loadBalancer/localityLbSetting");
+    ensure!(
+        setting == Some(&json!({"enabled": true, "failover": [{"from": "lab", "to": "eu"}]})),
+        "{setting:?}"
+    );
+    stage.step(99).await?;
+    stage.release().await?;
+    ensure!(stage.mesh().await?.rules.is_empty(), "a rule is left");
+    Ok(())
+}
+
+async fn a_users_rule_is_shared_and_restored(cluster: &Cluster) -> anyhow::Result<()> {
+    let stage = Stage::new(cluster, "shared").await?;
+    let spec = stage.spec_with(&json!({
+        "connectionPool": {"tcp": {"maxConnections": 100}},
+        "loadBalancer": {"simple": "LEAST_REQUEST"},
+        "outlierDetection": {"consecutive5xxErrors": 7, "interval": "30s", "baseEjectionTime": "30s"},
+    }));
+    stage.create("cart", spec.clone()).await?;
+    stage.step(1).await?;
+    stage.step(99).await?;
+    let now = stage.spec("cart").await?;
+    for (pointer, value) in [
+        ("/trafficPolicy/connectionPool/tcp/maxConnections", json!(100)),
+        ("/trafficPolicy/loadBalancer/simple", json!("LEAST_REQUEST")),
+        ("/trafficPolicy/outlierDetection/consecutive5xxErrors", json!(7)),
+        ("/trafficPolicy/outlierDetection/minHealthPercent", json!(1)),
+    ] {
+        ensure!(now.pointer(pointer) == Some(&value), "{pointer}: {now}");
+    }
+    stage.release().await?;
+    ensure!(stage.spec("cart").await? == spec, "{}", stage.spec("cart").await?);
+    Ok(())
+}
+
+async fn a_replaced_rule_is_written_again(cluster: &Cluster) -> anyhow::Result<()> {
+    let stage = Stage::new(cluster, "replaced").await?;
+    let spec = stage.spec_with(&json!({"tls": {"mode": "DISABLE"}}));
+    stage.create("cart", spec.clone()).await?;
+    stage.step(99).await?;
+    let mut object = stage.api().get("cart").await?;
+    object.data = json!({"spec": spec});
+    let parameters = PostParams {
+        field_manager: Some("kubectl-replace".to_owned()),
+        ..PostParams::default()
+    };
+    stage.api().replace("cart", &parameters, &object).await?;
+    ensure!(
+        weights(&stage.spec("cart").await?).is_none(),
+        "replacing left the weights"
+    );
+    stage.step(99).await?;
+    ensure!(weights(&stage.spec("cart").await?).is_some(), "no weights");
+    stage.release().await?;
+    ensure!(stage.spec("cart").await? == spec, "{}", stage.spec("cart").await?);
+    Ok(())
+}
+
+async fn another_owner_holds_the_service(cluster: &Cluster) -> anyhow::Result<()> {
+    let stage = Stage::new(cluster, "owned").await?;
+    let spec = stage.spec_with(&json!({
+        "loadBalancer": {"localityLbSetting": {"failover": [{"from": "eu", "to": "lab"}]}},
+        "outlierDetection": {"minHealthPercent": 30},
+    }));
+    stage.create("cart", spec).await?;
+    match stage.write(99).await? {
+        Err(Held {
+            why: Unroutable::RuleOwned { by },
+            ..
+        }) => {
+            for part in [
+                "kubectl-client-side-apply",
+                "localityLbSetting.failover",
+                "minHealthPercent",
+            ] {
+                ensure!(by.contains(part), "{part}: {by}");
+            }
+            Ok(())
+        }
+        other => bail!("{other:?}"),
+    }
+}
+
+async fn fixes_are_accepted_and_end_what_is_held(cluster: &Cluster) -> anyhow::Result<()> {
+    let stage = Stage::new(cluster, "fixed").await?;
+    let subset = json!([{"name": "v1", "labels": {"version": "v1"},
+        "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}}]);
+    for spec in [
+        json!({"host": "*.fixed.svc.cluster.local", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}),
+        json!({"host": "cart", "subsets": subset}),
+        json!({"host": "cart", "exportTo": ["."]}),
+        stage.spec_with(&json!({"portLevelSettings": [
+            {"port": {"number": 80}, "connectionPool": {"tcp": {"maxConnections": 3}}}]})),
+        stage.spec_with(&json!({"outlierDetection": {"minHealthPercent": 50}})),
+    ] {
+        stage.create("cart", spec.clone()).await?;
+        let Err(held) = stage.write(99).await? else {
+            bail!("not held: {spec}")
+        };
+        // The user applies it under the name that it has; where that is the held rule's own, he replaces it.
+        let fix: Value = serde_norway::from_str(&held.fix)?;
+        let name = fix
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .context("no name")?;
+        if name == "cart" {
+            stage.api().delete("cart", &DeleteParams::default()).await?;
+        }
+        stage
+            .create(name, fix.get("spec").cloned().unwrap_or_default())
+            .await?;
+        stage.step(99).await.with_context(|| held.fix.clone())?;
+        for rule in stage.mesh().await?.rules {
+            stage.api().delete(&rule.name, &DeleteParams::default()).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn zones_without_regions_are_accepted(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut stage = Stage::new(cluster, "zones").await?;
+    let zone = |name: &str| BTreeSet::from([name.to_owned()]);
+    stage.areas = AreaMap::Zones([("cloud".into(), zone("cloud")), ("edge-1".into(), zone("edge1"))].into());
+    stage.reported = [Locality::parse("/cloud")].into();
+    stage.step(99).await?;
+    let spec = stage.spec("gma-cart").await?;
+    let form = spec.pointer("/trafficPolicy/loadBalancer/localityLbSetting/failoverPriority");
+    ensure!(form == Some(&json!(["topology.kubernetes.io/zone"])), "{spec}");
+    stage.release().await
+}
