@@ -236,7 +236,7 @@ pub(super) fn silence(edge: Option<&EdgeSnapshot>) -> Option<HoldReason> {
     }
     match edge {
         None => Some(HoldReason::NotHeardYet),
-        Some(edge) => of(&edge.report_age).or_else(|| match edge.user_delay {
+        Some(edge) => of(&edge.report_age).or(match edge.user_delay {
             Measured::NotYet => Some(HoldReason::NotHeardYet),
             // A report is late, as one is that was lost and is sent again.
             Measured::Stale { age } => Some(HoldReason::StaleTelemetry { age }),
