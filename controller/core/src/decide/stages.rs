@@ -116,6 +116,7 @@ impl Shift {
 fn assert_weights(
     services: &BTreeSet<ServiceName>,
     rest: u32,
+    lowers: bool,
     shift: &mut Shift,
     turn: &mut Turn<'_>,
 ) -> Option<Next> {
@@ -125,6 +126,12 @@ fn assert_weights(
             shift.share
         } else {
             rest
+        };
+        // What lost its weight on the way, as its instance failed, has none to give back.
+        let share = if lowers {
+            share.min(routes::share(turn.wanted, service, turn.edge))
+        } else {
+            share
         };
         routes::set(turn.wanted, service, turn.edge, &turn.config.cloud, share);
         all &= routes::share(turn.in_force, service, turn.edge) == share;
@@ -160,7 +167,7 @@ pub(super) fn raise(
         // The form follows at rest.
         Pace::AtOnce => last,
     };
-    match assert_weights(up, last.max(shift.share), shift, turn) {
+    match assert_weights(up, last.max(shift.share), false, shift, turn) {
         // Another edge keeps the service from the failover form; the share before it serves as well.
         Some(Next::Fail(_)) if shift.share > last => {
             plan.times.weights_final = Some(turn.now);
@@ -211,7 +218,7 @@ pub(super) fn lower(
     turn: &mut Turn<'_>,
     plan: &mut Decision,
 ) -> Next {
-    if let Some(next) = assert_weights(down, 0, shift, turn) {
+    if let Some(next) = assert_weights(down, 0, true, shift, turn) {
         return next;
     }
     if pace == Pace::AtOnce || shift.share == 0 {

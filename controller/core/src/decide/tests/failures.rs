@@ -173,3 +173,21 @@ fn a_failing_effect_is_shown_as_long_as_it_is_wanted() {
     world.run(3);
     assert_eq!(world.machine().complaining, None);
 }
+
+#[test]
+fn an_instance_that_fails_while_its_weight_is_lowered_gets_none_back() {
+    let mut world = offloaded();
+    world.edge().rtt_ms = 1.0;
+    world.run_until(60, |w| w.share("front") == 50);
+    // The step lasts.
+    world.edge().rate = 2.0;
+    let now = world.now;
+    world
+        .instances
+        .insert(("front".into(), area(EDGE)), (Life::Failed, now));
+    world.run_until(3, |w| w.share("front") == 0);
+    for _ in 0..60 {
+        world.run(1);
+        assert_eq!(world.share("front"), 0, "{}", world.story.join("\n"));
+    }
+}
