@@ -221,7 +221,7 @@ pub struct EdgeSnapshot {
     pub rate_rps: f64,
     /// Round trip between the edge and the cloud.
     pub rtt: Measured<Duration>,
-    /// Age of the newest report of the edge's gateway.
+    /// Age of the newest that the edge's gateway told; stale where no report came for 12 s.
     pub report_age: Measured<Duration>,
     /// Slots of [`DELAY_SLOT`], oldest first and without gaps, from the first that was heard (at most
     /// [`MAX_DELAY_SLOTS`]) to the newest that is whole; a slot without requests is empty.

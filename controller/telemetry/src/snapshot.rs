@@ -31,6 +31,8 @@ const RTT_MOST_WINDOW: Duration = Duration::from_secs(30);
 pub(crate) struct EdgeSignals {
     /// Newest end of a gateway's window.
     newest_end: Option<Micros>,
+    /// When a gateway's window last came.
+    heard: Option<Timestamp>,
     /// Oldest start of a gateway's window.
     first_start: Option<Micros>,
     /// By slot of 0.5 s: samples, and the smallest.
@@ -39,8 +41,9 @@ pub(crate) struct EdgeSignals {
 }
 
 impl EdgeSignals {
-    pub(crate) fn add_gateway_window(&mut self, span: Span) {
+    pub(crate) fn add_gateway_window(&mut self, span: Span, now: Timestamp) {
         self.newest_end = self.newest_end.max(Some(span.end));
+        self.heard = self.heard.max(Some(now));
         self.first_start = Some(self.first_start.map_or(span.start, |first| first.min(span.start)));
     }
 
@@ -107,7 +110,7 @@ const SILENT_FOR_REQUESTS: f64 = 10.0;
 const LATELY: Duration = Duration::from_secs(30);
 
 /// Two reports of a gateway lost in a row are no silence: each is given up after 5 s and sent again 0.5 s and 1 s later (the
-/// filter's timeout and back-off), and the counts are half a second old when it is sent first.
+/// filter's timeout and back-off), half a second after the one before.
 const RESENT_WITHIN: Duration = Duration::from_secs(12);
 
 /// All that a snapshot is made of.
@@ -245,6 +248,9 @@ impl Edge<'_> {
         let signals = self.signals;
         let newest_age = signals.newest_end.map(|end| age(at, end));
         let is_fresh = newest_age.is_some_and(|age| age <= self.patience(window));
+        let is_heard = signals
+            .heard
+            .is_some_and(|heard| now.since(heard) <= RESENT_WITHIN);
         let user_delay = match newest_age {
             None => Measured::NotYet,
             Some(age) if !is_fresh => Measured::Stale { age },
@@ -268,7 +274,7 @@ impl Edge<'_> {
             rate_rps: self.outcomes.total() as f64 / heard.as_secs_f64(),
             rtt: signals.rtt(now, window),
             report_age: newest_age.map_or(Measured::NotYet, |value| {
-                if is_fresh || value <= RESENT_WITHIN {
+                if is_fresh || is_heard {
                     Measured::Present { value }
                 } else {
                     Measured::Stale { age: value }

@@ -343,7 +343,7 @@ impl Telemetry {
             edge.add_round_trip(round_trip, now);
         }
         if place.is_gateway {
-            edge.add_gateway_window(span);
+            edge.add_gateway_window(span, now);
         }
     }
 

@@ -130,6 +130,14 @@ fn rare_requests_are_no_silence_and_many_are() {
     );
     let age = Duration::from_millis(12_500);
     assert_eq!(edge(&telemetry, 72_500).report_age, Measured::Stale { age });
+    // What was lost comes late, and old as it is, the gateway was heard.
+    let mut late = report(1, 101, GATEWAY, users(&[20_000]));
+    late.age_ms = 11_000;
+    late.store(&mut telemetry, at(72_000));
+    let found = edge(&telemetry, 73_000);
+    let value = Duration::from_secs(12);
+    assert_eq!(found.user_delay, Measured::Stale { age: value });
+    assert_eq!(found.report_age, Measured::Present { value });
 }
 
 fn gateways(telemetry: &Telemetry, now_ms: u64) -> (u32, u32, u32) {

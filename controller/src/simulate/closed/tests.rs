@@ -38,7 +38,7 @@ fn lossy(seed: u64, lost: f64) -> Scenario {
 #[test]
 fn a_quarter_of_the_reports_lost_is_no_silence_and_a_step_is_answered() {
     let (mut silent, mut all) = (0, 0);
-    for seed in 1..=5 {
+    for seed in 1..=20 {
         let scenario = lossy(seed, 0.23);
         let mut simulation = Simulation::new(&scenario);
         let mut faults = scenario.faults.iter().peekable();
@@ -73,7 +73,8 @@ fn a_quarter_of_the_reports_lost_is_no_silence_and_a_step_is_answered() {
         let answered = answered.expect("the step is answered");
         assert!(answered >= Duration::from_secs(60), "seed {seed}: {answered:?}");
     }
-    // Three in a row are lost once in 82 reports.
+    // Three in a row are lost once in 82 reports, which is 7 s of silence, and more of them longer: 0.11 s a report, of
+    // which one comes each 2.4 s. A late one of a gateway that is heard would be as much again.
     assert!(silent * 20 < all, "silent in {silent} of {all} looks");
 }
 
