@@ -143,6 +143,7 @@ impl Planner for MeasuredPlanner {
         edge: &AreaName,
         from: &RoutingPlan,
         to: &RoutingPlan,
+        delay: Option<&DelayStats>,
         snapshot: &Snapshot,
         cluster: &Cluster,
     ) -> Option<f64> {
@@ -150,8 +151,9 @@ impl Planner for MeasuredPlanner {
         let alone = std::slice::from_ref(edge);
         let problem = Problem::from_measurements(snapshot, &cluster, &self.settings, alone).ok()?;
         let ix = problem.edge_by_name(edge)?;
-        let Measured::Present { value: delay } = &snapshot.edges.get(edge)?.user_delay else {
-            return None;
+        let delay = match (delay, &snapshot.edges.get(edge)?.user_delay) {
+            (Some(delay), _) | (None, Measured::Present { value: delay }) => delay,
+            _ => return None,
         };
         let statistic = self.objectives.get(edge)?.statistic;
         let placement = DensePlacement::from_cluster(&problem, &cluster);
@@ -362,6 +364,7 @@ impl<'a> Together<'a> {
         }
         Ok(PlannedMove {
             measured_us: asker.objective.statistic.of(asker.delay),
+            delay: Some(asker.delay.clone()),
             predicted_us,
             cost_before: self.cost_before.as_f64(),
             cost_after: self.cost_of(edge, &solution.placement),

@@ -187,6 +187,7 @@ impl Planner for Willing {
                 add,
                 remove,
                 measured_us,
+                delay: None,
                 predicted_us: ask.target_us,
                 cost_before: 2.0,
                 cost_after: 1.0,

@@ -11,7 +11,7 @@ use super::prediction::Correction;
 use super::reason::{Cause, NoPlan, ms, names};
 use crate::cluster::{Cluster, RoutingPlan};
 use crate::ids::{AreaName, ServiceName, Timestamp};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{DelayStats, Snapshot};
 use crate::solver::Lost;
 
 /// Towards the edge or away from it.
@@ -34,6 +34,9 @@ pub struct PlannedMove {
     pub remove: BTreeSet<ServiceName>,
     /// Delay that the prediction starts from, microseconds.
     pub measured_us: f64,
+    /// Delays of that window, from which the steps are predicted; none where a planner does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<DelayStats>,
     /// Delay after the move, microseconds.
     pub predicted_us: f64,
     /// Price of the placement before, an hour.
@@ -122,16 +125,18 @@ pub trait Planner {
     ) -> BTreeMap<AreaName, Result<PlannedMove, NoPlan>>;
 
     /// By how much the statistic of the delay of `edge` changes when its routing goes from one to the other, microseconds;
-    /// none where that can't be said. The snapshot was measured under something like `from`.
+    /// none where that can't be said. The snapshot was measured under something like `from`, and so was `delay`; without it
+    /// the snapshot's delays count.
     fn change_us(
         &self,
         edge: &AreaName,
         from: &RoutingPlan,
         to: &RoutingPlan,
+        delay: Option<&DelayStats>,
         snapshot: &Snapshot,
         cluster: &Cluster,
     ) -> Option<f64> {
-        let _ = (edge, from, to, snapshot, cluster);
+        let _ = (edge, from, to, delay, snapshot, cluster);
         None
     }
 

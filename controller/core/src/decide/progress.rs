@@ -305,9 +305,15 @@ impl Turn<'_> {
     /// The delay that a step should bring. Where the planner can't say: no worse than the worse end of the move.
     fn expect(&self, share: u32, routing: &RoutingPlan, plan: &Decision) -> Option<(u32, f64)> {
         let planned = plan.planned.as_ref()?;
-        let change_us =
-            self.planner
-                .change_us(self.edge, self.in_force, routing, self.snapshot, self.cluster);
+        // From what was measured when it was decided: while instances start, delays may be anything.
+        let change_us = self.planner.change_us(
+            self.edge,
+            self.in_force,
+            routing,
+            planned.delay.as_ref(),
+            self.snapshot,
+            self.cluster,
+        );
         let worse_end = planned.measured_us.max(planned.predicted_us);
         Some((
             share,

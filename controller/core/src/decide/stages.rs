@@ -15,6 +15,12 @@ use super::{Effect, replicas, routes};
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::routing::SECOND_STEP;
 
+/// A step whose delay is worse than predicted goes on for so long before it is given up: new instances have their connections
+/// and caches to fill, and start them on nodes that are busy with starting.
+const WARM_UP: Duration = Duration::from_secs(10);
+/// The newest part of a step that is looked at alone.
+const NEWEST: Duration = Duration::from_secs(4);
+
 /// Requests that keep arriving for longer than this at an instance without weight come from somebody whom the
 /// weights don't reach.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(300);
@@ -274,6 +280,9 @@ fn judge(
         // Enough requests, and not yet enough time to see what they take.
         Some(read) if read.slots < LEAST_SLOTS && turn.now.since(followed) < STEP_DEADLINE => Verdict::Wait,
         Some(read) => match shift.expected() {
+            Some(predicted_us) if read.is_worse_than(predicted_us) && turn.now.since(followed) < WARM_UP => {
+                Verdict::Wait
+            }
             Some(predicted_us) if read.is_worse_than(predicted_us) => Verdict::Fail(Cause::StepSlower {
                 predicted_us,
                 measured_us: read.value_us,
@@ -284,7 +293,8 @@ fn judge(
     }
 }
 
-/// The delay since the step's weights are followed.
+/// The delay since the step's weights are followed, or of its newest seconds where these are better: what is new is slow
+/// at first.
 fn since_followed(shift: &Shift, turn: &Turn<'_>) -> Option<Since> {
     let in_force = shift.in_force.as_ref()?;
     let edge = turn.snapshot.edges.get(turn.edge)?;
@@ -292,7 +302,11 @@ fn since_followed(shift: &Shift, turn: &Turn<'_>) -> Option<Since> {
     if edge.slots.is_empty() {
         return None;
     }
-    Since::read(edge, statistic, in_force.since)
+    let all = Since::read(edge, statistic, in_force.since)?;
+    let newest = Timestamp::from_start(edge.slots_end.since_start().saturating_sub(NEWEST));
+    let newest = Since::read(edge, statistic, newest.max(in_force.since))
+        .filter(|newest| newest.slots >= LEAST_SLOTS && newest.low_us < all.low_us);
+    Some(newest.unwrap_or(all))
 }
 
 /// Predicts the rest of the move from what this step does. A reason, where it would then certainly not do what it is for.
@@ -302,6 +316,7 @@ fn predict_again(shift: &Shift, turn: &Turn<'_>, plan: &mut Decision) -> Option<
         turn.edge,
         turn.in_force,
         &turn.at_end(plan),
+        None,
         turn.snapshot,
         turn.cluster,
     )?;

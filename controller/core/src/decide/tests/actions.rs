@@ -214,6 +214,22 @@ fn a_step_that_is_slower_than_predicted_goes_back() {
 }
 
 #[test]
+fn what_is_slow_for_its_first_seconds_only_goes_on() {
+    let mut world = World::new(&[EDGE]);
+    world.edge().rtt_ms = 150.0;
+    world.edge().slow_ms = 400.0;
+    world.run_until(60, |w| w.share("front") > 0);
+    world.run(7);
+    world.edge().slow_ms = 0.0;
+    world.run_until(120, |w| w.outcomes().len() == 1);
+    assert!(
+        matches!(world.outcomes()[..], [Outcome::Kept { .. }]),
+        "{}",
+        world.story.join("\n")
+    );
+}
+
+#[test]
 fn a_move_is_predicted_again_after_the_second_step() {
     let mut world = World::new(&[EDGE]);
     offload(&mut world);

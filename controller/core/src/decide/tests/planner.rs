@@ -7,7 +7,7 @@ use super::world::World;
 use crate::cluster::{Cluster, RoutingPlan};
 use crate::decide::{Ask, Direction, NoPlan, PlannedMove, Planner, Replicas, routes};
 use crate::ids::{AreaName, ServiceName};
-use crate::snapshot::{Measured, Snapshot};
+use crate::snapshot::{DelayStats, Measured, Snapshot};
 
 /// Knows the world's delay model, the edges' round trips, and nothing of what is wrong.
 pub(super) struct Exhaustive<'a>(pub(super) &'a World);
@@ -29,6 +29,7 @@ impl Planner for Exhaustive<'_> {
         edge: &AreaName,
         from: &RoutingPlan,
         to: &RoutingPlan,
+        _: Option<&DelayStats>,
         _: &Snapshot,
         _: &Cluster,
     ) -> Option<f64> {
@@ -90,6 +91,7 @@ impl Exhaustive<'_> {
                 add: add.clone(),
                 remove: BTreeSet::new(),
                 measured_us,
+                delay: None,
                 predicted_us: target_us,
                 cost_before: 0.0,
                 cost_after: 1.0,
@@ -112,6 +114,7 @@ impl Exhaustive<'_> {
                 add,
                 remove,
                 measured_us,
+                delay: None,
                 predicted_us: if self.0.lowers {
                     measured_us / 2.0
                 } else {
@@ -152,6 +155,7 @@ impl Exhaustive<'_> {
             add: minus(&placed, &now),
             remove: minus(&now, &placed),
             measured_us,
+            delay: None,
             predicted_us,
             cost_before: f64::from(u32::try_from(now.len()).unwrap()),
             cost_after: f64::from(u32::try_from(placed.len()).unwrap()),

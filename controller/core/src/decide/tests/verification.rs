@@ -39,6 +39,7 @@ fn decision(direction: Direction, before: Reading, predicted_ms: f64) -> Decisio
         add: BTreeSet::from(["front".into()]),
         remove: BTreeSet::new(),
         measured_us: before.value_us,
+        delay: None,
         predicted_us,
         cost_before: 1.0,
         cost_after: 2.0,
