@@ -19,6 +19,7 @@
 
 #[allow(unreachable_pub, reason = "kube's derive repeats a type inside a function")]
 pub mod api;
+pub mod derive;
 pub mod locality;
 pub mod rule;
 pub mod settings;
