@@ -104,7 +104,8 @@ pub fn cell_with_sidecar(folder: &Path, namespace: &str, service: &str, node: &s
                 "port": {"number": PORT, "name": "http", "protocol": "HTTP"},
                 "bind": address,
                 "captureMode": "NONE",
-                "hosts": ["./*"],
+                // Its own namespace, and the controller's, where the filter's reports go.
+                "hosts": ["./*", "gma-system/*"],
             }],
         },
     });

@@ -352,7 +352,7 @@ fn the_count_is_chosen_once() {
 
 // === A Deployment that the user has made ===
 
-fn users_deployment(affinity: Value) -> Value {
+fn users_deployment(affinity: &Value) -> Value {
     json!({
         "kind": "Deployment",
         "metadata": {"name": "s0-edge1", "namespace": "shop"},
@@ -380,7 +380,7 @@ fn an_existing_deployment_at_rest_is_recognised() {
     let world = World::of("mubench.yaml");
     let at_edge =
         nodes(&json!([{"matchExpressions": [requires("region", &["lab"]), requires("zone", &["x"])]}]));
-    let deployment = users_deployment(at_edge);
+    let deployment = users_deployment(&at_edge);
     let autoscaler = json!({"metadata": {"name": "s0-edge1"}});
     let found = existing(&deployment, Some(&autoscaler), &world.source(), world.edge()).unwrap();
     assert_eq!(
@@ -433,7 +433,7 @@ fn an_existing_deployment_must_be_kept_to_the_edge() {
             false,
         ),
     ] {
-        let deployment = users_deployment(affinity.clone());
+        let deployment = users_deployment(&affinity);
         let found = existing(&deployment, None, &world.source(), world.edge()).unwrap();
         assert_eq!(
             found.notes.is_empty(),
@@ -442,7 +442,7 @@ fn an_existing_deployment_must_be_kept_to_the_edge() {
             found.notes
         );
     }
-    let mut deployment = users_deployment(json!({}));
+    let mut deployment = users_deployment(&json!({}));
     deployment["spec"]["template"]["spec"]["nodeSelector"] =
         json!({"topology.kubernetes.io/region": "lab", "topology.kubernetes.io/zone": "y"});
     let found = existing(&deployment, None, &world.source(), world.edge()).unwrap();
@@ -452,7 +452,7 @@ fn an_existing_deployment_must_be_kept_to_the_edge() {
 #[test]
 fn autoscalers_that_stop_each_other_are_told_of() {
     let world = World::of("shared-selector.yaml");
-    let mut deployment = users_deployment(json!({}));
+    let mut deployment = users_deployment(&json!({}));
     deployment["spec"]["template"]["metadata"]["labels"]["app"] = "cart".into();
     let autoscaler = json!({"metadata": {"name": "cart-edge1"}});
     let of = |autoscaler| {
