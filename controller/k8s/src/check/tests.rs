@@ -276,11 +276,8 @@ const FAULTS: [(Plant, Severity, &str); 28] = [
     ),
     (
         |world| {
-            drop(
-                world
-                    .notes
-                    .insert(("web".into(), "edge-1".into()), vec![Note::NoMetricLeft]),
-            )
+            let instance = ("web".into(), "edge-1".into());
+            world.notes.insert(instance, vec![Note::NoMetricLeft]);
         },
         Severity::Info,
         "the edge has no autoscaler",

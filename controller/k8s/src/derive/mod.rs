@@ -29,7 +29,8 @@
 //! What is added: the edge's localities as required node affinity, tolerations of the taints that all nodes of the edge
 //! share, a grace period and a drain of the proxy that end early once no connection is active.
 //!
-//! Nothing in an environment variable is changed: what a `ZONE=cloud` means only the application knows.
+//! Nothing in an environment variable is changed: what a `ZONE=cloud` means only the application knows. A
+//! PodDisruptionBudget is not derived: where the cloud's selects by the Service's labels it protects the edge's pods too.
 
 mod autoscaler;
 mod existing;
