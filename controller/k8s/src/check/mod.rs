@@ -9,6 +9,7 @@
 
 mod filter;
 mod places;
+mod read;
 mod services;
 #[cfg(test)]
 mod tests;
