@@ -34,7 +34,7 @@ $(ENVOY_DIR)/.done: | preflight
 
 tools: $(ENVOY_DIR)/.done ## install Envoy into .tools
 
-rig: ## build the kube_ tier's control plane into .tools/rig: etcd, Kubernetes, istiod (needs Go)
+rig: ## build the kube_ tier's control plane into .tools/rig: etcd, Kubernetes, istiod, kustomize (needs Go)
 	@tests/rig/build.sh
 
 # Its exit code is 3 where Go is missing or too old: then the tier says that it is skipped, unless all tiers are required.

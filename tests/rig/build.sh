@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the control plane of the kube_ tier into .tools/rig: etcd, kubernetes (API server, controller manager and
-# scheduler in one), istiod, and Istio's CRDs. A program is built again only where its module or this file changed.
+# scheduler in one), istiod, Istio's CRDs, and kustomize, which renders the manifests. A program is built again only where its module or this file changed.
 # Exits with 3 where Go is missing or too old, with Go's code where a build fails.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -52,5 +52,6 @@ build() {
 }
 
 build etcd
+build kustomize
 build kubernetes "$(kubernetes_flags)"
 build istiod

@@ -56,6 +56,14 @@ impl Cluster {
         super::apply(&self.client, yaml).await
     }
 
+    /// The objects of a kustomization, a folder under the repository's root, as kustomize renders them.
+    ///
+    /// # Errors
+    /// What kustomize says; a warning is one.
+    pub fn render(&self, folder: &str) -> anyhow::Result<Vec<serde_json::Value>> {
+        super::render::render(&self.shared.places.programs, folder)
+    }
+
     /// Adds a node whose pods are processes, at a locality `region/zone`, or without labels where that is empty.
     ///
     /// # Errors

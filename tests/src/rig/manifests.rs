@@ -104,7 +104,8 @@ pub fn cell_with_sidecar(folder: &Path, namespace: &str, service: &str, node: &s
                 "port": {"number": PORT, "name": "http", "protocol": "HTTP"},
                 "bind": address,
                 "captureMode": "NONE",
-                "hosts": ["./*"],
+                // Its own namespace, and the controller's, where the filter's reports go.
+                "hosts": ["./*", "gma-system/*"],
             }],
         },
     });
@@ -132,10 +133,15 @@ fn cell(folder: &Path, namespace: &str, service: &str) -> Value {
 /// The Deployment `gateway-NODE` with one pod at `address`, which sends everything to one service.
 pub fn gateway(namespace: &str, node: &str, address: &str, service: &str) -> String {
     let name = format!("gateway-{node}");
+    // A `Gateway` selects pods of all namespaces: with one label only, those of several tests would share their
+    // addresses.
+    let labels = json!({"istio": name, "gma-rig/namespace": namespace});
+    let mut pod_labels = labels.clone();
+    pod_labels["sidecar.istio.io/inject"] = "true".into();
     let pods = deployment(&Pods {
         namespace,
         name: &name,
-        labels: json!({"istio": name, "sidecar.istio.io/inject": "true"}),
+        labels: pod_labels,
         annotations: json!({
             "inject.istio.io/templates": "gateway",
             ADDRESS_ANNOTATION: json!([address]).to_string(),
@@ -149,7 +155,7 @@ pub fn gateway(namespace: &str, node: &str, address: &str, service: &str) -> Str
         "kind": "Gateway",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
-            "selector": {"istio": name},
+            "selector": labels,
             "servers": [{
                 "port": {"number": PORT, "name": "http", "protocol": "HTTP"},
                 "bind": address,

@@ -23,6 +23,8 @@ mod kubelet;
 pub mod manifests;
 mod namespace;
 mod process;
+mod render;
+mod reports;
 mod requirements;
 mod suite;
 
@@ -42,6 +44,7 @@ pub use apply::{apply, apply_with};
 pub use cluster::Cluster;
 pub use component::Component;
 pub use kubelet::{ADDRESS_ANNOTATION, SILENT_ANNOTATION};
+pub use reports::Reports;
 pub use requirements::{Requirements, must_run};
 pub use suite::Suite;
 

@@ -48,7 +48,7 @@ impl Requirements {
             std::env::var_os(variable).map_or_else(|| root.join(default), PathBuf::from)
         };
         let programs = named("GMA_RIG", ".tools/rig");
-        for name in ["etcd", "kubernetes", "istiod", "istio-crds.yaml"] {
+        for name in ["etcd", "kubernetes", "istiod", "istio-crds.yaml", "kustomize"] {
             existing(&programs.join(name), "run `make rig`, which needs Go")?;
         }
         let envoy = named("GMA_ENVOY", ".tools/envoy/envoy/_bin/envoy");

@@ -1,0 +1,86 @@
+//! Nodes and pods as the API server gives them.
+
+use std::collections::BTreeMap;
+
+use gma_core::ids::AreaName;
+use k8s_openapi::api::core::v1;
+
+use super::{Node, Pod};
+use crate::locality::{AreaMap, Locality};
+use crate::settings::Edge;
+
+/// Name of the proxy's container.
+const PROXY: &str = "istio-proxy";
+
+/// Set by Istio's injection.
+const INJECTED: &str = "sidecar.istio.io/status";
+
+// === impl Node ===
+
+impl Node {
+    /// Reads a node.
+    pub fn of(node: &v1::Node) -> Self {
+        let labels = node.metadata.labels.clone().unwrap_or_default();
+        let part = |key: &str| labels.get(key).cloned().unwrap_or_default();
+        let status = node.status.as_ref();
+        let mut conditions = status
+            .and_then(|status| status.conditions.as_ref())
+            .into_iter()
+            .flatten();
+        Self {
+            name: node.metadata.name.clone().unwrap_or_default(),
+            locality: Locality {
+                region: part("topology.kubernetes.io/region"),
+                zone: part("topology.kubernetes.io/zone"),
+                subzone: part("topology.istio.io/subzone"),
+            },
+            is_ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+            is_virtual: part("liqo.io/type") == "virtual-node",
+        }
+    }
+}
+
+// === impl Pod ===
+
+impl Pod {
+    /// Reads a pod; `nodes` and the areas say whether it is an edge's gateway: one by its labels counts where it runs.
+    pub fn of(pod: &v1::Pod, nodes: &[Node], areas: &AreaMap, edges: &BTreeMap<AreaName, Edge>) -> Self {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let labels = pod.metadata.labels.clone().unwrap_or_default();
+        let spec = pod.spec.as_ref();
+        let node = spec.and_then(|spec| spec.node_name.clone());
+        let found = nodes.iter().find(|one| Some(&one.name) == node.as_ref());
+        let area = found.and_then(|node| areas.area_of(&node.locality));
+        let is_gateway = |edge: &Edge| {
+            edge.gateway_namespace == namespace
+                && edge
+                    .gateway_labels
+                    .iter()
+                    .all(|(key, value)| labels.get(key) == Some(value))
+        };
+        let gateway_of = area
+            .filter(|area| edges.get(*area).is_some_and(is_gateway))
+            .cloned();
+        let mut containers = spec.into_iter().flat_map(|spec| {
+            spec.containers
+                .iter()
+                .chain(spec.init_containers.iter().flatten())
+        });
+        let annotations = pod.metadata.annotations.as_ref();
+        let is_injected = annotations.is_some_and(|annotations| annotations.contains_key(INJECTED));
+        let status = pod.status.as_ref();
+        let mut conditions = status
+            .and_then(|status| status.conditions.as_ref())
+            .into_iter()
+            .flatten();
+        Self {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            is_ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+            has_proxy: is_injected || containers.any(|container| container.name == PROXY),
+            gateway_of,
+            namespace,
+            labels,
+            node,
+        }
+    }
+}
