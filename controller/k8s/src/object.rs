@@ -51,6 +51,11 @@ impl Object {
         &self.wanted
     }
 
+    /// `namespace/name`.
+    pub fn path(&self) -> String {
+        self.hand.path()
+    }
+
     /// Pins to the cloud what no spec places: pods of a StatefulSet or DaemonSet, pods with a volume claim, and services that
     /// have no Deployment for an edge.
     fn pin(&mut self) {

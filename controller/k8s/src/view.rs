@@ -3,6 +3,9 @@
 //! An area is where a pod's own label or its node's labels put it, as istiod does it; never what a proxy says of itself. A pod that has no
 //! node yet belongs to the edge that its Deployment is for.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::{Cluster, Instance, Phase, Proxy, ProxyRole, RoutingPlan, Unroutable, Weights};
