@@ -102,7 +102,12 @@ pub struct RunArgs {
 #[command(next_help_heading = "Kubernetes (without --local)")]
 pub struct KubernetesArgs {
     /// The controller's own namespace: its lease and its memory are there.
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "gma-system")]
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "gma-system"
+    )]
     pub namespace: String,
 
     /// The controller's own pod, which gets the label that the Service for reports selects.
@@ -110,11 +115,21 @@ pub struct KubernetesArgs {
     pub pod: Option<String>,
 
     /// Domain of the cluster's services.
-    #[arg(long, env = "GMA_CLUSTER_DOMAIN", value_name = "DOMAIN", default_value = "cluster.local")]
+    #[arg(
+        long,
+        env = "GMA_CLUSTER_DOMAIN",
+        value_name = "DOMAIN",
+        default_value = "cluster.local"
+    )]
     pub cluster_domain: String,
 
     /// The mesh's root namespace.
-    #[arg(long, env = "GMA_ROOT_NAMESPACE", value_name = "NAMESPACE", default_value = "istio-system")]
+    #[arg(
+        long,
+        env = "GMA_ROOT_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "istio-system"
+    )]
     pub root_namespace: String,
 }
 

@@ -79,7 +79,10 @@ pub async fn run(args: &KubernetesArgs, listener: TcpListener) -> anyhow::Result
     let mut watches = JoinSet::new();
     let kube = Kube::connect(settings, &mut watches).await?;
     let first = Timestamp::from_start(Duration::from_millis(wall_unix_ms()));
-    let shared = Arc::new(Shared::new(Telemetry::new(gma_telemetry::Config::default()), first));
+    let shared = Arc::new(Shared::new(
+        Telemetry::new(gma_telemetry::Config::default()),
+        first,
+    ));
     let shutdown = CancellationToken::new();
     let mut tasks = serve(listener, &shared, &shutdown);
     tasks.spawn(async move {
@@ -262,7 +265,11 @@ impl<'a> Leader<'a> {
             }
         };
         match Hand::new(self.kube, id).give_back().await {
-            Ok(()) => info!(namespace = id.key.0, name = id.key.1, "what was changed is restored"),
+            Ok(()) => info!(
+                namespace = id.key.0,
+                name = id.key.1,
+                "what was changed is restored"
+            ),
             Err(error) if since.elapsed() < RESTORE_WITHIN => return Err(error.into()),
             Err(error) => {
                 warn!(%error, namespace = id.key.0, name = id.key.1, "not all that was changed could be restored");

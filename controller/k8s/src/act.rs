@@ -59,7 +59,11 @@ impl Object {
         worst.map_or(Ok(()), Err)
     }
 
-    async fn route_one(&self, host: &ServiceName, routes: &BTreeMap<AreaName, Weights>) -> Result<(), ActError> {
+    async fn route_one(
+        &self,
+        host: &ServiceName,
+        routes: &BTreeMap<AreaName, Weights>,
+    ) -> Result<(), ActError> {
         let written = self.seen(|seen| seen.order(host, routes));
         let written = written.map_err(|held| {
             let text = format!("{host}: {}", why(&held.why));
@@ -91,7 +95,12 @@ impl Object {
 
     /// An instance at an edge: the Deployment that the spec names is scaled up from zero; one that runs keeps its count where
     /// an autoscaler owns it, and has at least `replicas` where none does.
-    pub(crate) async fn ensure(&self, host: &ServiceName, area: &AreaName, replicas: u32) -> Result<(), ActError> {
+    pub(crate) async fn ensure(
+        &self,
+        host: &ServiceName,
+        area: &AreaName,
+        replicas: u32,
+    ) -> Result<(), ActError> {
         let name = self.edge_deployment(host, area)?;
         let (now, is_autoscaled) = self.replicas(&name)?;
         let wanted = replicas.max(1);
@@ -112,7 +121,9 @@ impl Object {
 
     /// Replicas in the cloud: at least so many where an autoscaler owns the count, else exactly so many.
     pub(crate) async fn scale(&self, host: &ServiceName, replicas: u32) -> Result<(), ActError> {
-        let name = self.seen(|seen| seen.cloud_deployment(host)).map_err(ActError::Refused)?;
+        let name = self
+            .seen(|seen| seen.cloud_deployment(host))
+            .map_err(ActError::Refused)?;
         let (now, is_autoscaled) = self.replicas(&name)?;
         let is_there = now == replicas || (is_autoscaled && now > replicas);
         if is_there || replicas == 0 {
@@ -142,7 +153,10 @@ impl Object {
                 "Deployment {namespace}/{name}, which the spec names, is not there"
             )));
         };
-        let other = deployment.restore.as_ref().filter(|placed| placed.object != self.hand.path());
+        let other = deployment
+            .restore
+            .as_ref()
+            .filter(|placed| placed.object != self.hand.path());
         if let Some(other) = other {
             return Err(ActError::Refused(format!(
                 "Deployment {namespace}/{name} is scaled for {} already",
@@ -159,11 +173,17 @@ impl Object {
         let namespace = &self.hand.hosts.namespace;
         let is_noted = {
             let index = self.hand.kube.index.lock();
-            index.deployments.get(namespace, name).is_some_and(|found| found.restore.is_some())
+            index
+                .deployments
+                .get(namespace, name)
+                .is_some_and(|found| found.restore.is_some())
         };
         if notes && !is_noted {
-            let annotations = json!({OBJECT_ANNOTATION: self.hand.path(), REPLICAS_ANNOTATION: now.to_string()});
-            self.hand.patch_deployment(name, &json!({"metadata": {"annotations": annotations}})).await?;
+            let annotations =
+                json!({OBJECT_ANNOTATION: self.hand.path(), REPLICAS_ANNOTATION: now.to_string()});
+            self.hand
+                .patch_deployment(name, &json!({"metadata": {"annotations": annotations}}))
+                .await?;
         }
         self.hand.set_replicas(name, wanted).await
     }
@@ -212,7 +232,9 @@ impl Hand {
         self.restore().await?;
         self.kube.check_leading()?;
         let Kube { client, settings, .. } = &self.kube;
-        Memory::new(client.clone(), &settings.namespace, &self.id.key, &self.id.uid).delete().await
+        Memory::new(client.clone(), &settings.namespace, &self.id.key, &self.id.uid)
+            .delete()
+            .await
     }
 
     async fn apply_rule(&self, write: &Write, is_dry: bool) -> Result<(), ActError> {
@@ -221,7 +243,11 @@ impl Hand {
         let parameters = PatchParams::apply(MANAGER);
         let parameters = if is_dry { parameters.dry_run() } else { parameters };
         let api = self.rules(&write.namespace);
-        let object = ask(&what, api.patch(&write.name, &parameters, &Patch::Apply(&write.body))).await?;
+        let object = ask(
+            &what,
+            api.patch(&write.name, &parameters, &Patch::Apply(&write.body)),
+        )
+        .await?;
         if !is_dry {
             // The next look must not show the former weights only because the watch is a moment behind.
             self.keep_rule(&object);
@@ -312,7 +338,10 @@ impl Hand {
             let deployments = index.deployments.of(&self.hosts.namespace);
             deployments
                 .filter_map(|(name, deployment)| {
-                    let placed = deployment.restore.as_ref().filter(|placed| placed.object == path)?;
+                    let placed = deployment
+                        .restore
+                        .as_ref()
+                        .filter(|placed| placed.object == path)?;
                     Some((name.to_owned(), placed.replicas))
                 })
                 .collect()
@@ -320,7 +349,10 @@ impl Hand {
         for (name, replicas) in noted {
             let forget = json!({OBJECT_ANNOTATION: null, REPLICAS_ANNOTATION: null});
             let done = match self.set_replicas(&name, replicas).await {
-                Ok(()) => self.patch_deployment(&name, &json!({"metadata": {"annotations": forget}})).await,
+                Ok(()) => {
+                    self.patch_deployment(&name, &json!({"metadata": {"annotations": forget}}))
+                        .await
+                }
                 failed => failed,
             };
             worst = worse(worst, done);

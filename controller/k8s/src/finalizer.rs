@@ -43,6 +43,10 @@ pub(crate) async fn set(client: &Client, key: &Key, finalizer: &str, on: bool) -
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    ask(&what, api.patch_metadata(name, &parameters, &Patch::Merge(&patch))).await?;
+    ask(
+        &what,
+        api.patch_metadata(name, &parameters, &Patch::Merge(&patch)),
+    )
+    .await?;
     Ok(())
 }

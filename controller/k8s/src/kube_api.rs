@@ -127,7 +127,9 @@ impl Kube {
         if self.leadership.is_held() {
             Ok(())
         } else {
-            Err(ActError::Failed("this controller no longer leads: nothing is written".to_owned()))
+            Err(ActError::Failed(
+                "this controller no longer leads: nothing is written".to_owned(),
+            ))
         }
     }
 
@@ -139,7 +141,10 @@ impl Kube {
     /// What is to be done: an object that is being deleted before all others, else the oldest.
     pub fn target(&self) -> Target {
         let index = self.index.lock();
-        let ending = index.objects.all().find(|(_, object)| object.is_deleted && object.has_finalizer);
+        let ending = index
+            .objects
+            .all()
+            .find(|(_, object)| object.is_deleted && object.has_finalizer);
         if let Some((key, object)) = ending {
             return Target::Ending { id: id(key, object) };
         }
@@ -160,7 +165,10 @@ impl Kube {
     pub fn others(&self) -> Vec<Id> {
         let index = self.index.lock();
         let first = oldest(&index).map(|(key, _)| key);
-        let others = index.objects.all().filter(|(key, object)| !object.is_deleted && Some(*key) != first);
+        let others = index
+            .objects
+            .all()
+            .filter(|(key, object)| !object.is_deleted && Some(*key) != first);
         others.map(|(key, object)| id(key, object)).collect()
     }
 
@@ -214,21 +222,33 @@ impl Kube {
 
     async fn label(&self, pods: &Api<Pod>, name: &str, value: &Value) -> Result<(), ActError> {
         self.check_leading()?;
-        let what = format!("the label {LEADER_LABEL} of pod {}/{name}", self.settings.namespace);
+        let what = format!(
+            "the label {LEADER_LABEL} of pod {}/{name}",
+            self.settings.namespace
+        );
         let parameters = PatchParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PatchParams::default()
         };
         let patch = json!({"metadata": {"labels": {LEADER_LABEL: value}}});
-        ask(&what, pods.patch_metadata(name, &parameters, &Patch::Merge(&patch))).await?;
+        ask(
+            &what,
+            pods.patch_metadata(name, &parameters, &Patch::Merge(&patch)),
+        )
+        .await?;
         Ok(())
     }
 
     /// Gives the lease away.
     pub async fn resign(&self) {
-        let Settings { namespace, identity, .. } = &*self.settings;
+        let Settings {
+            namespace, identity, ..
+        } = &*self.settings;
         if let Err(error) = Candidate::release(self.client.clone(), namespace, LEASE, identity).await {
-            warn!(error = format!("{error:#}"), "the lease is not given away; another may take it once it ends");
+            warn!(
+                error = format!("{error:#}"),
+                "the lease is not given away; another may take it once it ends"
+            );
         }
     }
 }

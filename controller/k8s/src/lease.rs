@@ -56,7 +56,10 @@ impl Leadership {
     pub async fn gained(&self) {
         while !self.is_held() {
             let mut changes = self.0.clone();
-            if timeout(RENEW, changes.changed()).await.is_ok_and(|change| change.is_err()) {
+            if timeout(RENEW, changes.changed())
+                .await
+                .is_ok_and(|change| change.is_err())
+            {
                 std::future::pending::<()>().await;
             }
         }
@@ -104,7 +107,12 @@ impl Candidate {
     }
 
     /// Gives the lease away, so that another need not wait until it ends.
-    pub(crate) async fn release(client: Client, namespace: &str, name: &str, identity: &str) -> anyhow::Result<()> {
+    pub(crate) async fn release(
+        client: Client,
+        namespace: &str,
+        name: &str,
+        identity: &str,
+    ) -> anyhow::Result<()> {
         let api: Api<Lease> = Api::namespaced(client, namespace);
         let Some(mut lease) = timeout(ANSWER, api.get_opt(name)).await?? else {
             return Ok(());
@@ -132,7 +140,11 @@ impl Candidate {
         };
         if complaint != self.complaint {
             if let Some(error) = &complaint {
-                warn!(error, lease = self.name, "the lease can't be taken or renewed; it is tried again");
+                warn!(
+                    error,
+                    lease = self.name,
+                    "the lease can't be taken or renewed; it is tried again"
+                );
             }
             self.complaint = complaint;
         }

@@ -56,7 +56,10 @@ impl Memory {
         let Some(found) = self.read().await? else {
             return Ok(None);
         };
-        let uid = found.metadata.annotations.and_then(|annotations| annotations.get(UID_ANNOTATION).cloned());
+        let uid = found
+            .metadata
+            .annotations
+            .and_then(|annotations| annotations.get(UID_ANNOTATION).cloned());
         if uid.as_deref() != Some(self.uid.as_str()) {
             return Ok(None);
         }
@@ -77,7 +80,10 @@ impl Memory {
     }
 
     pub(crate) async fn delete(&self) -> Result<(), ActError> {
-        if ask(&self.place, self.api.get_metadata_opt(&self.name)).await?.is_some() {
+        if ask(&self.place, self.api.get_metadata_opt(&self.name))
+            .await?
+            .is_some()
+        {
             ask(&self.place, self.api.delete(&self.name, &DeleteParams::default())).await?;
         }
         Ok(())
@@ -85,7 +91,9 @@ impl Memory {
 
     async fn read(&mut self) -> Result<Option<ConfigMap>, ActError> {
         let found = ask(&self.place, self.api.get_opt(&self.name)).await?;
-        self.version = found.as_ref().and_then(|found| found.metadata.resource_version.clone());
+        self.version = found
+            .as_ref()
+            .and_then(|found| found.metadata.resource_version.clone());
         Ok(found)
     }
 
@@ -97,7 +105,10 @@ impl Memory {
                 self.place,
             )));
         }
-        let unreadable = self.unreadable.clone().filter(|unreadable| unreadable.0.len() + bytes <= MAX_BYTES);
+        let unreadable = self
+            .unreadable
+            .clone()
+            .filter(|unreadable| unreadable.0.len() + bytes <= MAX_BYTES);
         data.extend(unreadable.map(|unreadable| (UNREADABLE.to_owned(), unreadable)));
         let mut map = match &self.version {
             Some(version) => self.map(Some(version.clone())),
@@ -130,7 +141,11 @@ impl Memory {
                 resource_version: version,
                 labels: Some([text("app.kubernetes.io/managed-by", MANAGER)].into()),
                 annotations: Some(
-                    [text(OBJECT_ANNOTATION, &self.object), text(UID_ANNOTATION, &self.uid)].into(),
+                    [
+                        text(OBJECT_ANNOTATION, &self.object),
+                        text(UID_ANNOTATION, &self.uid),
+                    ]
+                    .into(),
                 ),
                 ..ObjectMeta::default()
             },

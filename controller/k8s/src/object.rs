@@ -5,6 +5,7 @@ use gma_core::decide::{Config, Effect, State};
 use gma_core::ids::{ServiceName, Timestamp};
 use gma_core::model::Pin;
 use gma_core::sightings::Sightings;
+use gma_core::units::{CpuCores, Gigabytes};
 
 use crate::act::Hand;
 use crate::error::ActError;
@@ -14,7 +15,7 @@ use crate::memory::Memory;
 use crate::settings::Wanted;
 use crate::status::{Told, status};
 use crate::teller::Teller;
-use crate::view::{View, view};
+use crate::view::{View, selects, view};
 
 /// An object that is looked after.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Object {
             ordered: RoutingPlan::default(),
             held: Vec::new(),
         };
-        object.pin();
+        object.complete();
         object
     }
 
@@ -56,33 +57,52 @@ impl Object {
         self.hand.path()
     }
 
-    /// Pins to the cloud what no spec places: pods of a StatefulSet or DaemonSet, pods with a volume claim, and services that
-    /// have no Deployment for an edge.
-    fn pin(&mut self) {
-        let pins = self.seen(|seen| {
-            let mut pins = Vec::new();
+    /// Adds what the cluster knows and the spec does not say: what a replica of the cloud's Deployment requests, and pins to the
+    /// cloud of what can't be placed: pods of a StatefulSet or DaemonSet, pods with a volume claim, and services that have no
+    /// Deployment for an edge.
+    fn complete(&mut self) {
+        let default = self.wanted.settings.default_service;
+        let services = self.seen(|seen| {
+            let mut services = Vec::new();
             for (name, service) in seen.index.services.of(&seen.hosts.namespace) {
                 let host = seen.hosts.of(name);
-                let listed = seen.wanted.services.get(&host);
-                if listed.is_some_and(|listed| listed.pin.is_some()) {
-                    continue;
+                let mut settings = seen
+                    .wanted
+                    .settings
+                    .services
+                    .get(&host)
+                    .copied()
+                    .unwrap_or(default);
+                let deployment = seen.cloud_deployment(&host).ok();
+                let deployment =
+                    deployment.and_then(|name| seen.index.deployments.get(&seen.hosts.namespace, &name));
+                if let Some(cores) = deployment
+                    .and_then(|deployment| deployment.cpu_cores)
+                    .filter(|cores| *cores > 0.0)
+                {
+                    settings.cpu_request = CpuCores::nearest(cores);
                 }
+                if let Some(bytes) = deployment
+                    .and_then(|deployment| deployment.memory_bytes)
+                    .filter(|bytes| *bytes > 0.0)
+                {
+                    settings.memory_request = Gigabytes::nearest(bytes / 1e9);
+                }
+                let listed = seen.wanted.services.get(&host);
                 let mut pods = seen.index.pods.of(&seen.hosts.namespace).map(|(_, pod)| pod);
                 let is_stateful = pods.any(|pod| {
-                    let is_of = service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
-                    is_of && (pod.has_volume_claim || matches!(pod.owner, Some(Owner::Other(_))))
+                    let is_other = matches!(pod.owner, Some(Owner::Other(_)));
+                    selects(&service.selector, &pod.labels) && (pod.has_volume_claim || is_other)
                 });
-                if is_stateful || listed.is_none_or(|listed| listed.edge_deployments.is_empty()) {
-                    pins.push(host);
+                let has_no_place = listed.is_none_or(|listed| listed.edge_deployments.is_empty());
+                if listed.is_none_or(|listed| listed.pin.is_none()) && (is_stateful || has_no_place) {
+                    settings.pin = Pin::Cloud;
                 }
+                services.push((host, settings));
             }
-            pins
+            services
         });
-        for host in pins {
-            let default = self.wanted.settings.default_service;
-            let settings = self.wanted.settings.services.entry(host).or_insert(default);
-            settings.pin = Pin::Cloud;
-        }
+        self.wanted.settings.services.extend(services);
     }
 
     /// What is there now.
@@ -118,7 +138,9 @@ impl Object {
                 replicas,
             } => self.ensure(service, area, *replicas).await,
             Effect::Remove { service, area } => self.remove(service, area).await,
-            Effect::Scale { service, replicas, .. } => self.scale(service, *replicas).await,
+            Effect::Scale {
+                service, replicas, ..
+            } => self.scale(service, *replicas).await,
             Effect::Record { .. } => Ok(()),
         }
     }
@@ -150,7 +172,14 @@ impl Object {
     }
 
     /// Says what is done and why in the object's status and events; returns at once. `now` counts from 1970.
-    pub fn tell(&mut self, now: Timestamp, config: &Config, state: &State, cluster: &Cluster, unsaved: Option<&str>) {
+    pub fn tell(
+        &mut self,
+        now: Timestamp,
+        config: &Config,
+        state: &State,
+        cluster: &Cluster,
+        unsaved: Option<&str>,
+    ) {
         let status = status(&Told {
             now,
             generation: self.hand.id.generation,
@@ -164,7 +193,7 @@ impl Object {
     }
 
     /// An event of the object.
-    pub fn warn(&self, reason: &'static str, note: String) {
+    pub fn warn(&self, reason: &'static str, note: &str) {
         self.teller.warn(reason, note);
     }
 }

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 
 use gma_core::cluster::Cluster;
-use gma_core::decide::{Account, Config, Decision, HoldReason, Mode, Objective, Outcome, Position, State, accounts};
+use gma_core::decide::{
+    Account, Config, Decision, HoldReason, Mode, Objective, Outcome, Position, State, accounts,
+};
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;
 
 use crate::api::{
-    DecisionStatus, EdgePlacementStatus, EdgeStatus, HeldService, MAX_DECISIONS, MeasuredDelay, PlanStatus, Summary,
+    DecisionStatus, EdgePlacementStatus, EdgeStatus, HeldService, MAX_DECISIONS, MeasuredDelay, PlanStatus,
+    Summary,
 };
 
 /// What a status is made of.
@@ -38,10 +41,16 @@ pub(crate) fn status(told: &Told<'_>) -> EdgePlacementStatus {
     let mut decisions = Vec::new();
     for (name, account) in &accounts {
         edges.push(edge(told, name, account));
-        decisions.extend(account.plan.into_iter().chain(account.decisions.iter().map(|told| told.decision)));
+        decisions.extend(
+            account
+                .plan
+                .into_iter()
+                .chain(account.decisions.iter().map(|told| told.decision)),
+        );
     }
     decisions.sort_by_key(|decision| std::cmp::Reverse(decision.id));
-    let all: Vec<(&AreaName, &Account<'_>)> = accounts.iter().map(|(name, account)| (*name, account)).collect();
+    let all: Vec<(&AreaName, &Account<'_>)> =
+        accounts.iter().map(|(name, account)| (*name, account)).collect();
     let status = EdgePlacementStatus {
         observed_generation: Some(told.generation),
         conditions: conditions(told, &all),
@@ -57,7 +66,13 @@ pub(crate) fn status(told: &Told<'_>) -> EdgePlacementStatus {
 pub(crate) fn not_ready(generation: i64, reason: &str, message: &str) -> EdgePlacementStatus {
     let status = EdgePlacementStatus {
         observed_generation: Some(generation),
-        conditions: vec![condition("Ready", Some(false), reason, message.to_owned(), generation)],
+        conditions: vec![condition(
+            "Ready",
+            Some(false),
+            reason,
+            message.to_owned(),
+            generation,
+        )],
         ..EdgePlacementStatus::default()
     };
     status.bounded()
@@ -66,7 +81,10 @@ pub(crate) fn not_ready(generation: i64, reason: &str, message: &str) -> EdgePla
 /// Takes the time of the last change of each condition from the status before.
 pub(crate) fn keep_transitions(status: &mut EdgePlacementStatus, before: &EdgePlacementStatus) {
     for condition in &mut status.conditions {
-        let known = before.conditions.iter().find(|known| known.type_ == condition.type_);
+        let known = before
+            .conditions
+            .iter()
+            .find(|known| known.type_ == condition.type_);
         if let Some(known) = known.filter(|known| known.status == condition.status) {
             condition.last_transition_time = known.last_transition_time.clone();
         }
@@ -94,7 +112,11 @@ pub(crate) fn essence(status: &EdgePlacementStatus) -> EdgePlacementStatus {
 }
 
 fn edge(told: &Told<'_>, name: &AreaName, account: &Account<'_>) -> EdgeStatus {
-    let placed = told.cluster.instances.iter().filter(|instance| instance.area == *name);
+    let placed = told
+        .cluster
+        .instances
+        .iter()
+        .filter(|instance| instance.area == *name);
     let services: BTreeSet<String> = placed.map(|instance| short(&instance.service)).collect();
     let predicted = account.plan.and_then(|plan| plan.planned.as_ref());
     EdgeStatus {
@@ -112,7 +134,10 @@ fn edge(told: &Told<'_>, name: &AreaName, account: &Account<'_>) -> EdgeStatus {
         plan: account.plan.map(|plan| PlanStatus {
             id: plan.id,
             what: plan.sentence(),
-            progress: account.progress.clone().unwrap_or_else(|| account.sentence.clone()),
+            progress: account
+                .progress
+                .clone()
+                .unwrap_or_else(|| account.sentence.clone()),
         }),
         ..EdgeStatus::default()
     }
@@ -143,13 +168,27 @@ fn summary(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Summary {
         texts.collect::<Vec<_>>().join(", ")
     };
     let is_of = |area: &AreaName| *area == told.config.cloud;
-    let in_cloud: BTreeSet<&ServiceName> =
-        told.cluster.instances.iter().filter(|one| is_of(&one.area)).map(|one| &one.service).collect();
-    let at_edges: BTreeSet<&ServiceName> =
-        told.cluster.instances.iter().filter(|one| !is_of(&one.area)).map(|one| &one.service).collect();
+    let in_cloud: BTreeSet<&ServiceName> = told
+        .cluster
+        .instances
+        .iter()
+        .filter(|one| is_of(&one.area))
+        .map(|one| &one.service)
+        .collect();
+    let at_edges: BTreeSet<&ServiceName> = told
+        .cluster
+        .instances
+        .iter()
+        .filter(|one| !is_of(&one.area))
+        .map(|one| &one.service)
+        .collect();
     Summary {
         state: each(&|_, account| capital(account.phase)),
-        delay: each(&|_, account| account.reading.map_or_else(|| "-".to_owned(), |reading| ms(reading.value_us))),
+        delay: each(&|_, account| {
+            account
+                .reading
+                .map_or_else(|| "-".to_owned(), |reading| ms(reading.value_us))
+        }),
         target: each(&|name, _| told.config.edges.get(name).map(band).unwrap_or_default()),
         placed: format!("{}/{}", at_edges.len(), in_cloud.len()),
     }
@@ -157,12 +196,20 @@ fn summary(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Summary {
 
 fn band(objective: &Objective) -> String {
     let band = objective.band;
-    format!("{} - {}", ms(band.unoffload_below_us()), ms(band.offload_above_us()))
+    format!(
+        "{} - {}",
+        ms(band.unoffload_below_us()),
+        ms(band.offload_above_us())
+    )
 }
 
 fn conditions(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Vec<Condition> {
     let generation = told.generation;
-    let holds = || accounts.iter().filter_map(|(name, account)| Some((*name, account.held?, *account)));
+    let holds = || {
+        accounts
+            .iter()
+            .filter_map(|(name, account)| Some((*name, account.held?, *account)))
+    };
     let any = |is: &dyn Fn(&HoldReason) -> bool| {
         holds()
             .find(|(_, reason, _)| is(reason))
@@ -173,12 +220,18 @@ fn conditions(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Vec<Co
         Some((reason, message)) => condition(type_, Some(false), &reason, message, generation),
     };
     let complaint = accounts.iter().find_map(|(name, account)| {
-        Some(("EffectRefused".to_owned(), format!("{name}: {}", account.complaint?)))
+        Some((
+            "EffectRefused".to_owned(),
+            format!("{name}: {}", account.complaint?),
+        ))
     });
-    let unsaved = told.unsaved.map(|why| ("MemoryNotWritten".to_owned(), why.to_owned()));
-    let routing = told.held.first().map(|(service, why, fix)| {
-        ("Held".to_owned(), format!("{service}: {why}; {fix}"))
-    });
+    let unsaved = told
+        .unsaved
+        .map(|why| ("MemoryNotWritten".to_owned(), why.to_owned()));
+    let routing = told
+        .held
+        .first()
+        .map(|(service, why, fix)| ("Held".to_owned(), format!("{service}: {why}; {fix}")));
     let unavailable = told.cluster.unavailable.iter().next();
     let unavailable = unavailable.map(|(_, why)| ("NoNode".to_owned(), why.clone()));
     let silent = any(&is_silence);
@@ -187,17 +240,33 @@ fn conditions(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Vec<Co
         .or_else(|| silent.clone())
         .or(complaint)
         .or_else(|| any(&is_trouble));
-    let costs = told.cluster.instances.iter().any(|instance| instance.cpu_seconds.is_some());
+    let costs = told
+        .cluster
+        .instances
+        .iter()
+        .any(|instance| instance.cpu_seconds.is_some());
     let costs = (!costs).then(|| {
         let message = "CPU in use is not measured: costs are counted with what is requested";
         ("NoMetrics".to_owned(), message.to_owned())
     });
     let (suspended, mode) = (told.config.suspend, told.config.mode);
     vec![
-        of("Ready", ready, if mode == Mode::Enforce { "Enforcing" } else { "Watching" }),
+        of(
+            "Ready",
+            ready,
+            if mode == Mode::Enforce {
+                "Enforcing"
+            } else {
+                "Watching"
+            },
+        ),
         of("TelemetryFresh", silent, "Heard"),
         of("EdgeAvailable", unavailable, "NodesReady"),
-        of("AutoscalersIdle", any(&|reason| matches!(reason, HoldReason::Autoscaling { .. })), "Idle"),
+        of(
+            "AutoscalersIdle",
+            any(&|reason| matches!(reason, HoldReason::Autoscaling { .. })),
+            "Idle",
+        ),
         within_band(accounts, generation),
         condition(
             "Suspended",
@@ -212,18 +281,30 @@ fn conditions(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Vec<Co
 }
 
 fn within_band(accounts: &[(&AreaName, &Account<'_>)], generation: i64) -> Condition {
-    let readings = || accounts.iter().filter_map(|(name, account)| Some((*name, account.reading?)));
+    let readings = || {
+        accounts
+            .iter()
+            .filter_map(|(name, account)| Some((*name, account.reading?)))
+    };
     let outside = readings().find(|(_, reading)| reading.position != Position::Inside);
     let type_ = "WithinBand";
     match outside {
         Some((name, reading)) => {
-            let side = if reading.position == Position::Above { "Above" } else { "Below" };
+            let side = if reading.position == Position::Above {
+                "Above"
+            } else {
+                "Below"
+            };
             let message = format!("{name}: {}", ms(reading.value_us));
             condition(type_, Some(false), side, message, generation)
         }
-        None if readings().count() < accounts.len() => {
-            condition(type_, None, "NoReading", "the delay of an edge is not known".to_owned(), generation)
-        }
+        None if readings().count() < accounts.len() => condition(
+            type_,
+            None,
+            "NoReading",
+            "the delay of an edge is not known".to_owned(),
+            generation,
+        ),
         None => condition(type_, Some(true), "Inside", String::new(), generation),
     }
 }
@@ -271,7 +352,10 @@ fn condition(type_: &str, status: Option<bool>, reason: &str, message: String, g
 /// Name of a variant, as its JSON gives it.
 fn kind(value: &impl serde::Serialize) -> String {
     let value = serde_json::to_value(value).unwrap_or_default();
-    let kind = value.get("kind").and_then(serde_json::Value::as_str).unwrap_or("unknown");
+    let kind = value
+        .get("kind")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or("unknown");
     capital(kind)
 }
 

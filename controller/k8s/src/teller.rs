@@ -94,7 +94,7 @@ impl Teller {
                 if is_running {
                     running.push(decision.id);
                     if is_new {
-                        self.say(EventType::Normal, "Decided", "Decide", note());
+                        self.say(EventType::Normal, "Decided", "Decide", &note());
                     }
                 } else if is_new || self.running.contains(&decision.id) {
                     let (type_, reason) = match decision.outcome {
@@ -103,7 +103,7 @@ impl Teller {
                         Outcome::Recommended => (EventType::Normal, "Recommended"),
                         Outcome::Kept | Outcome::Unverified | Outcome::Running => (EventType::Normal, "Done"),
                     };
-                    self.say(type_, reason, "Decide", note());
+                    self.say(type_, reason, "Decide", &note());
                 }
             }
         }
@@ -111,11 +111,11 @@ impl Teller {
         self.begun = Some(newest);
     }
 
-    pub(crate) fn warn(&self, reason: &'static str, note: String) {
+    pub(crate) fn warn(&self, reason: &'static str, note: &str) {
         self.say(EventType::Warning, reason, "Reconcile", note);
     }
 
-    fn say(&self, type_: EventType, reason: &str, action: &str, note: String) {
+    fn say(&self, type_: EventType, reason: &str, action: &str, note: &str) {
         let event = Event {
             type_,
             reason: reason.to_owned(),
@@ -184,7 +184,11 @@ impl Writer {
         }
     }
 
-    async fn run(mut self, mut statuses: watch::Receiver<Option<EdgePlacementStatus>>, mut events: mpsc::Receiver<Event>) {
+    async fn run(
+        mut self,
+        mut statuses: watch::Receiver<Option<EdgePlacementStatus>>,
+        mut events: mpsc::Receiver<Event>,
+    ) {
         let mut bucket = Bucket {
             left: f64::from(BURST),
             at: Instant::now(),
@@ -234,7 +238,12 @@ impl Writer {
         });
         // The status is the controller's alone.
         let parameters = PatchParams::apply(MANAGER).force();
-        ask(&what, self.api.patch_status(&self.name, &parameters, &Patch::Apply(&body))).await?;
+        ask(
+            &what,
+            self.api
+                .patch_status(&self.name, &parameters, &Patch::Apply(&body)),
+        )
+        .await?;
         self.written = status;
         Ok(())
     }

@@ -102,7 +102,12 @@ impl<'a> Seen<'a> {
     }
 
     /// A service's pods by area, and the locality of one that is Ready and in none.
-    fn groups(&self, host: &ServiceName, service: &Service, pods: &[&'a Pod]) -> (BTreeMap<AreaName, Group<'a>>, Option<Locality>) {
+    fn groups(
+        &self,
+        host: &ServiceName,
+        service: &Service,
+        pods: &[&'a Pod],
+    ) -> (BTreeMap<AreaName, Group<'a>>, Option<Locality>) {
         let mut groups: BTreeMap<AreaName, Group<'a>> = BTreeMap::new();
         let mut stray = None;
         for pod in pods.iter().filter(|pod| selects(&service.selector, &pod.labels)) {
@@ -134,7 +139,10 @@ impl<'a> Seen<'a> {
     /// The edge that a Deployment of a service is for.
     fn edge_of(&self, host: &ServiceName, deployment: &str) -> Option<&'a AreaName> {
         let service = self.wanted.services.get(host)?;
-        let found = service.edge_deployments.iter().find(|(_, name)| *name == deployment);
+        let found = service
+            .edge_deployments
+            .iter()
+            .find(|(_, name)| *name == deployment);
         found.map(|(edge, _)| edge)
     }
 
@@ -142,7 +150,9 @@ impl<'a> Seen<'a> {
     fn autoscaler_wants(&self, deployments: &BTreeSet<&str>) -> Option<u32> {
         let autoscalers = self.index.autoscalers.of(&self.hosts.namespace);
         autoscalers
-            .filter(|(_, autoscaler)| deployments.contains(autoscaler.deployment.as_str()) && autoscaler.desired > 0)
+            .filter(|(_, autoscaler)| {
+                deployments.contains(autoscaler.deployment.as_str()) && autoscaler.desired > 0
+            })
             .map(|(_, autoscaler)| autoscaler.desired)
             .max()
     }
@@ -152,17 +162,27 @@ impl<'a> Seen<'a> {
     /// # Errors
     /// There is none, or more than one.
     pub(crate) fn cloud_deployment(&self, host: &ServiceName) -> Result<String, String> {
-        let named = self.wanted.services.get(host).and_then(|service| service.cloud_deployment.clone());
+        let named = self
+            .wanted
+            .services
+            .get(host)
+            .and_then(|service| service.cloud_deployment.clone());
         if let Some(name) = named {
             return Ok(name);
         }
-        let service = self.service_of(host).ok_or_else(|| format!("{host} has no Service with a selector"))?;
+        let service = self
+            .service_of(host)
+            .ok_or_else(|| format!("{host} has no Service with a selector"))?;
         let (groups, _) = self.groups(host, service, &self.pods());
-        let deployments = groups.get(&self.wanted.config.cloud).map(|group| &group.deployments);
+        let deployments = groups
+            .get(&self.wanted.config.cloud)
+            .map(|group| &group.deployments);
         let found: Vec<&str> = deployments.into_iter().flatten().copied().collect();
         match found.as_slice() {
             [one] => Ok((*one).to_owned()),
-            [] => Err(format!("{host} has no Deployment with pods in the cloud: name it in spec.services[].cloud.deployment")),
+            [] => Err(format!(
+                "{host} has no Deployment with pods in the cloud: name it in spec.services[].cloud.deployment"
+            )),
             several => Err(format!(
                 "{host} has several Deployments with pods in the cloud ({}): name one in spec.services[].cloud.deployment",
                 several.join(", ")
@@ -198,7 +218,11 @@ impl<'a> Seen<'a> {
         let mut callers = sighting.callers.clone();
         // A restarted controller may not have heard the callers yet: those that have a rule of ours called before.
         callers.extend(self.mesh.ours(host).map(|rule| rule.namespace.clone()));
-        let reported = sighting.localities.iter().map(|text| Locality::parse(text)).collect();
+        let reported = sighting
+            .localities
+            .iter()
+            .map(|text| Locality::parse(text))
+            .collect();
         write(
             self.mesh,
             self.areas(),
@@ -272,14 +296,19 @@ fn add_instances(
     let service = seen.wanted.services.get(host);
     for (edge, name) in service.into_iter().flat_map(|service| &service.edge_deployments) {
         let deployment = seen.index.deployments.get(&seen.hosts.namespace, name);
-        let Some(deployment) = deployment.filter(|deployment| deployment.replicas > 0 && !groups.contains_key(edge))
+        let Some(deployment) =
+            deployment.filter(|deployment| deployment.replicas > 0 && !groups.contains_key(edge))
         else {
             continue;
         };
         cluster.instances.push(Instance {
             service: host.clone(),
             area: edge.clone(),
-            phase: if deployment.failure.is_some() { Phase::Failed } else { Phase::Starting },
+            phase: if deployment.failure.is_some() {
+                Phase::Failed
+            } else {
+                Phase::Starting
+            },
             reason: deployment.failure.clone(),
             replicas: 0,
             cpu_seconds: None,
@@ -301,8 +330,12 @@ fn add_routing(seen: &Seen<'_>, host: &ServiceName, stray: Option<Locality>, vie
     let routes = in_force(seen.mesh, seen.areas(), host, &ready, ordered);
     let held = match (stray, &routes) {
         (Some(locality), _) => Some(Held {
-            why: Unroutable::EndpointOutsideAreas { locality: locality.to_string() },
-            fix: format!("add {locality} to the localities of an area, or label the node of that pod as the area's are"),
+            why: Unroutable::EndpointOutsideAreas {
+                locality: locality.to_string(),
+            },
+            fix: format!(
+                "add {locality} to the localities of an area, or label the node of that pod as the area's are"
+            ),
         }),
         (None, Some(routes)) => seen.order(host, routes).err().filter(|held| {
             // What was proven when the rule was written is not called into question by a restart.
@@ -359,7 +392,11 @@ fn ports(seen: &Seen<'_>, pod: &Pod) -> BTreeMap<u16, ServiceName> {
         for port in &service.ports {
             let target = match &port.target {
                 Target::Number(number) => Some(*number),
-                Target::Name(name) => pod.ports.iter().find(|port| port.name == *name).map(|port| port.port),
+                Target::Name(name) => pod
+                    .ports
+                    .iter()
+                    .find(|port| port.name == *name)
+                    .map(|port| port.port),
             };
             if let Some(target) = target {
                 ports.entry(target).or_insert_with(|| seen.hosts.of(name));
@@ -372,16 +409,23 @@ fn ports(seen: &Seen<'_>, pod: &Pod) -> BTreeMap<u16, ServiceName> {
 fn localities(areas: &AreaMap) -> BTreeMap<String, AreaName> {
     match areas {
         AreaMap::Localities(areas) => {
-            let all = areas.iter().flat_map(|(area, patterns)| patterns.iter().map(move |pattern| (area, pattern)));
-            all.map(|(area, pattern)| (pattern.as_str().to_owned(), area.clone())).collect()
+            let all = areas
+                .iter()
+                .flat_map(|(area, patterns)| patterns.iter().map(move |pattern| (area, pattern)));
+            all.map(|(area, pattern)| (pattern.as_str().to_owned(), area.clone()))
+                .collect()
         }
         AreaMap::Zones(areas) => {
-            let all = areas.iter().flat_map(|(area, zones)| zones.iter().map(move |zone| (area, zone)));
-            all.map(|(area, zone)| (format!("/{zone}"), area.clone())).collect()
+            let all = areas
+                .iter()
+                .flat_map(|(area, zones)| zones.iter().map(move |zone| (area, zone)));
+            all.map(|(area, zone)| (format!("/{zone}"), area.clone()))
+                .collect()
         }
     }
 }
 
-fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+/// Whether labels match a selector.
+pub(crate) fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

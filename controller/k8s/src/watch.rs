@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::WatchStreamExt as _;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -35,8 +35,20 @@ struct Rest(u32);
 /// Starts all watches; none ends by itself.
 pub(crate) fn start(client: &Client, domain: &str, index: &SharedIndex, tasks: &mut JoinSet<()>) {
     let all = || client.clone();
-    tasks.spawn(follow(Api::all(all()), "Nodes", index.clone(), |index| &mut index.nodes, index::node));
-    tasks.spawn(follow(Api::all(all()), "Pods", index.clone(), |index| &mut index.pods, index::pod));
+    tasks.spawn(follow(
+        Api::all(all()),
+        "Nodes",
+        index.clone(),
+        |index| &mut index.nodes,
+        index::node,
+    ));
+    tasks.spawn(follow(
+        Api::all(all()),
+        "Pods",
+        index.clone(),
+        |index| &mut index.pods,
+        index::pod,
+    ));
     tasks.spawn(follow(
         Api::all(all()),
         "Services",

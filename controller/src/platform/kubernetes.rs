@@ -35,7 +35,10 @@ impl KubernetesPlatform {
 impl Platform for KubernetesPlatform {
     async fn observe(&mut self) -> anyhow::Result<Observation> {
         let sightings = self.shared.telemetry().sightings(PROVEN_FOR, self.shared.now());
-        let view = self.object.observe(sightings).map_err(|missing| anyhow!(missing))?;
+        let view = self
+            .object
+            .observe(sightings)
+            .map_err(|missing| anyhow!(missing))?;
         Ok(Observation {
             cluster: view.cluster,
             directory: Directory {

@@ -78,7 +78,10 @@ where
         return;
     }
     if times.len() >= MOST {
-        let oldest = times.iter().min_by_key(|(_, at)| **at).map(|(key, _)| key.clone());
+        let oldest = times
+            .iter()
+            .min_by_key(|(_, at)| **at)
+            .map(|(key, _)| key.clone());
         if let Some(oldest) = oldest {
             times.remove(oldest.borrow());
         }

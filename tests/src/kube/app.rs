@@ -154,9 +154,13 @@ async fn share(rules: &Api<DynamicObject>) -> anyhow::Result<Option<u64>> {
     let Some(rule) = rules.get_opt("gma-web").await? else {
         return Ok(None);
     };
-    let entries = rule.data.pointer("/spec/trafficPolicy/loadBalancer/localityLbSetting/distribute");
+    let entries = rule
+        .data
+        .pointer("/spec/trafficPolicy/loadBalancer/localityLbSetting/distribute");
     let entries = entries.and_then(Value::as_array).into_iter().flatten();
-    let of_edge = entries.into_iter().find(|entry| entry.get("from") == Some(&json!("edge")));
+    let of_edge = entries
+        .into_iter()
+        .find(|entry| entry.get("from") == Some(&json!("edge")));
     let weight = of_edge.and_then(|entry| entry.pointer("/to/edge")?.as_u64());
     Ok(Some(weight.unwrap_or(0)))
 }
@@ -246,13 +250,21 @@ async fn play(
         ticks.tick().await;
         // While the API server is down the mesh goes on as it was.
         if let Ok(found) = pods.list(&ListParams::default()).await {
-            known = found.items.iter().filter_map(|pod| ready(pod, &namespace)).collect();
+            known = found
+                .items
+                .iter()
+                .filter_map(|pod| ready(pod, &namespace))
+                .collect();
         }
         if let Ok(share) = share(&rules).await {
             last = share.unwrap_or(0);
         }
         let has_edge = known.iter().any(|(_, name, _)| name == EDGE_DEPLOYMENT);
-        let share = if has_edge { u32::try_from(last).unwrap_or(0) } else { 0 };
+        let share = if has_edge {
+            u32::try_from(last).unwrap_or(0)
+        } else {
+            0
+        };
         let now = *delays.lock().unwrap_or_else(PoisonError::into_inner);
         let address = *controller.lock().unwrap_or_else(PoisonError::into_inner);
         for (node, name, _) in &known {
@@ -271,7 +283,9 @@ async fn play(
                 vm: 1000 + count,
                 seq: 0,
             });
-            proxy.report(address, series.into_iter().flatten().collect(), now).await;
+            proxy
+                .report(address, series.into_iter().flatten().collect(), now)
+                .await;
         }
     }
 }
@@ -279,14 +293,25 @@ async fn play(
 /// Node id, Deployment and name of a pod that is Ready.
 fn ready(pod: &Pod, namespace: &str) -> Option<(String, String, String)> {
     let status = pod.status.as_ref()?;
-    let is_ready = status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
+    let is_ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|one| one.type_ == "Ready" && one.status == "True");
     if !is_ready || pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let (name, of) = (pod.metadata.name.clone()?, pod.metadata.labels.as_ref()?.get("of")?.clone());
+    let (name, of) = (
+        pod.metadata.name.clone()?,
+        pod.metadata.labels.as_ref()?.get("of")?.clone(),
+    );
     let kind = if of == "gateway" { "router" } else { "sidecar" };
     // The address is not the one that the API shows, as behind a peering of clusters.
-    Some((format!("{kind}~192.0.2.1~{name}.{namespace}~{namespace}.svc.cluster.local"), of, name))
+    Some((
+        format!("{kind}~192.0.2.1~{name}.{namespace}~{namespace}.svc.cluster.local"),
+        of,
+        name,
+    ))
 }
 
 fn outbound(host: &str, region: &str, requests: u32, delay: Duration) -> Option<v1::Series> {
@@ -346,7 +371,11 @@ impl Proxy {
             ..v1::Window::default()
         };
         let is_at_edge = self.node.starts_with("router") || self.node.contains(EDGE_DEPLOYMENT);
-        let round_trip = if is_at_edge { delays.rtt } else { Duration::from_micros(500) };
+        let round_trip = if is_at_edge {
+            delays.rtt
+        } else {
+            Duration::from_micros(500)
+        };
         let head = EnvelopeHead {
             vm: self.vm,
             seq: self.seq + 1,

@@ -79,7 +79,10 @@ impl Controller {
         let kubeconfig = cluster.kubeconfig_of(NAMESPACE, account).await?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let binary = envoy::Controller::binary();
-        let (kubeconfig, listen) = (format!("KUBECONFIG={}", kubeconfig.display()), address.to_string());
+        let (kubeconfig, listen) = (
+            format!("KUBECONFIG={}", kubeconfig.display()),
+            address.to_string(),
+        );
         let binary = binary.to_str().context("the path of gma is no text")?;
         let arguments = [
             &kubeconfig,
@@ -101,14 +104,18 @@ impl Controller {
     /// # Errors
     /// It does not answer.
     pub async fn round(&self) -> anyhow::Result<Value> {
-        let answer = envoy::get(self.address, "/api/v1/state").await.map_err(anyhow::Error::msg)?;
+        let answer = envoy::get(self.address, "/api/v1/state")
+            .await
+            .map_err(anyhow::Error::msg)?;
         let mut state: Value = serde_json::from_slice(&answer.body)?;
         Ok(state.get_mut("round").map(Value::take).unwrap_or_default())
     }
 
     /// Whether `/ready` says so.
     pub async fn is_ready(&self) -> bool {
-        envoy::get(self.address, "/ready").await.is_ok_and(|answer| answer.status.is_success())
+        envoy::get(self.address, "/ready")
+            .await
+            .is_ok_and(|answer| answer.status.is_success())
     }
 
     /// The end of its log.

@@ -224,7 +224,10 @@ mod tests {
         // The watch expired: what was deleted meanwhile is told by nothing but the list.
         store.begin();
         store.listed(key("a"), 3);
-        assert_eq!(store.of("shop").collect::<Vec<_>>(), [("a", &1), ("b", &1), ("c", &2)]);
+        assert_eq!(
+            store.of("shop").collect::<Vec<_>>(),
+            [("a", &1), ("b", &1), ("c", &2)]
+        );
         store.complete();
         assert_eq!(store.of("shop").collect::<Vec<_>>(), [("a", &3)]);
         store.delete(&key("a"));

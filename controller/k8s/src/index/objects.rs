@@ -85,10 +85,14 @@ pub enum Target {
 }
 
 /// A Deployment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Deployment {
     /// Wanted replicas.
     pub replicas: u32,
+    /// CPU that a replica requests, cores; none where no container says.
+    pub cpu_cores: Option<f64>,
+    /// Memory that a replica requests, bytes; none where no container says.
+    pub memory_bytes: Option<f64>,
     /// Its annotation of what is to be restored.
     pub restore: Option<Placed>,
     /// Labels.

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::objects::{Autoscaler, Deployment, Node, Owner, Placed, Pod, PodPort, Port, Service, Target};
 use crate::act::{OBJECT_ANNOTATION, REPLICAS_ANNOTATION};
 use crate::locality::Locality;
+use crate::settings::quantity;
 
 /// Name of the proxy's container.
 const PROXY: &str = "istio-proxy";
@@ -68,7 +69,9 @@ pub(crate) fn pod(pod: core::Pod) -> Option<Pod> {
     Some(Pod {
         has_proxy: containers().any(|container| container.name == PROXY)
             || annotations.contains_key("sidecar.istio.io/status")
-            || labels.get("sidecar.istio.io/inject").is_some_and(|value| value == "true"),
+            || labels
+                .get("sidecar.istio.io/inject")
+                .is_some_and(|value| value == "true"),
         ports: ports
             .filter_map(|port| {
                 Some(PodPort {
@@ -134,25 +137,40 @@ fn port(port: core::ServicePort) -> Option<Port> {
         Some(IntOrString::String(name)) => Target::Name(name),
         Some(IntOrString::Int(_)) | None => Target::Number(number),
     };
-    Some(Port {
-        port: number,
-        target,
-    })
+    Some(Port { port: number, target })
 }
 
 pub(crate) fn deployment(deployment: apps::Deployment) -> Option<Deployment> {
     let annotations = deployment.metadata.annotations.unwrap_or_default();
-    let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let replicas = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
+    let template = deployment.spec.and_then(|spec| spec.template.spec);
+    let containers = template.map(|pod| pod.containers).unwrap_or_default();
     let conditions = deployment.status.and_then(|status| status.conditions);
-    let failed = conditions.into_iter().flatten().find(|condition| {
-        condition.type_ == "ReplicaFailure" && condition.status == "True"
-    });
+    let failed = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
     Some(Deployment {
         replicas: u32::try_from(replicas).unwrap_or_default(),
+        cpu_cores: requested(&containers, "cpu"),
+        memory_bytes: requested(&containers, "memory"),
         restore: restore(&annotations),
         labels: deployment.metadata.labels.unwrap_or_default(),
         failure: failed.and_then(|condition| condition.message),
     })
+}
+
+/// What the containers of a pod request of a resource, in its base unit.
+fn requested(containers: &[core::Container], resource: &str) -> Option<f64> {
+    let requests = containers
+        .iter()
+        .filter_map(|container| container.resources.as_ref()?.requests.as_ref());
+    let amounts = requests.filter_map(|requests| quantity(&requests.get(resource)?.0));
+    amounts.reduce(|sum, amount| sum + amount)
 }
 
 fn restore(annotations: &BTreeMap<String, String>) -> Option<Placed> {
@@ -200,7 +218,13 @@ mod tests {
         assert_eq!(pod.failure.as_deref(), Some("container app: CrashLoopBackOff"));
         assert_eq!(pod.locality, Some(Locality::parse("eu/a")));
         assert!(pod.has_proxy && pod.has_volume_claim && !pod.is_ready && !pod.is_ending);
-        assert_eq!(pod.ports, [PodPort { name: "http".to_owned(), port: 8080 }]);
+        assert_eq!(
+            pod.ports,
+            [PodPort {
+                name: "http".to_owned(),
+                port: 8080
+            }]
+        );
     }
 
     #[test]
@@ -214,17 +238,30 @@ mod tests {
         let targets: Vec<Target> = service.ports.into_iter().map(|port| port.target).collect();
         assert_eq!(
             targets,
-            [Target::Name("http".to_owned()), Target::Number(8081), Target::Number(82)]
+            [
+                Target::Name("http".to_owned()),
+                Target::Number(8081),
+                Target::Number(82)
+            ]
         );
     }
 
     #[test]
     fn a_deployment_without_a_count_has_one_and_an_annotation_that_is_no_number_restores_nothing() {
         let read = |annotations| {
-            let object = json!({"metadata": {"annotations": annotations}, "spec": {"selector": {}, "template": {}}});
+            let containers = json!([
+                {"name": "a", "resources": {"requests": {"cpu": "250m", "memory": "1Gi"}}},
+                {"name": "b", "resources": {"requests": {"cpu": "1"}}}, {"name": "c"},
+            ]);
+            let object = json!({"metadata": {"annotations": annotations},
+                "spec": {"selector": {}, "template": {"spec": {"containers": containers}}}});
             deployment(serde_json::from_value(object).unwrap()).unwrap()
         };
         let plain = read(json!({}));
+        assert_eq!(
+            (plain.cpu_cores, plain.memory_bytes),
+            (Some(1.25), Some(1_073_741_824.0))
+        );
         assert_eq!((plain.replicas, plain.restore), (1, None));
         let bad = read(json!({OBJECT_ANNOTATION: "shop/shop", REPLICAS_ANNOTATION: "many"}));
         assert_eq!(bad.restore, None);

@@ -44,7 +44,9 @@ fn contains(found: &Value, wanted: &Value) -> bool {
 }
 
 fn routes(rule: &Rule, areas: Areas<'_>, ready: &BTreeSet<&AreaName>) -> Option<BTreeMap<AreaName, Weights>> {
-    let setting = rule.spec.pointer("/trafficPolicy/loadBalancer/localityLbSetting")?;
+    let setting = rule
+        .spec
+        .pointer("/trafficPolicy/loadBalancer/localityLbSetting")?;
     if let Some(entries) = setting.get("distribute").and_then(Value::as_array) {
         return Some(distributed(entries, areas));
     }

@@ -13,7 +13,12 @@ use crate::rule::{Areas, MANAGER, Mesh, Order, Rule, in_force, says, write};
 const HOST: &str = "cart.shop.svc.cluster.local";
 
 fn map() -> AreaMap {
-    let patterns = |texts: &[&str]| texts.iter().map(|text| LocalityPattern::try_from(*text).unwrap()).collect();
+    let patterns = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|text| LocalityPattern::try_from(*text).unwrap())
+            .collect()
+    };
     AreaMap::Localities(BTreeMap::from([
         ("cloud".into(), patterns(&["eu/a", "eu/b"])),
         ("edge-1".into(), patterns(&["lab"])),
@@ -25,7 +30,10 @@ fn routes(shares: &[(&str, u32)]) -> BTreeMap<AreaName, Weights> {
     let mut routes = BTreeMap::from([("cloud".into(), Weights::from([("cloud".into(), 100)]))]);
     for (edge, share) in shares {
         let weights = [("cloud".into(), 100 - share), ((*edge).into(), *share)];
-        routes.insert((*edge).into(), weights.into_iter().filter(|(_, weight)| *weight > 0).collect());
+        routes.insert(
+            (*edge).into(),
+            weights.into_iter().filter(|(_, weight)| *weight > 0).collect(),
+        );
     }
     routes
 }
@@ -33,9 +41,15 @@ fn routes(shares: &[(&str, u32)]) -> BTreeMap<AreaName, Weights> {
 fn body(routes: &BTreeMap<AreaName, Weights>) -> Value {
     let (host, cloud) = (ServiceName::from(HOST), AreaName::from("cloud"));
     let map = map();
-    let areas = Areas { cloud: &cloud, map: &map };
+    let areas = Areas {
+        cloud: &cloud,
+        map: &map,
+    };
     let written = write(
-        &Mesh { root_namespace: "istio-system".to_owned(), rules: Vec::new() },
+        &Mesh {
+            root_namespace: "istio-system".to_owned(),
+            rules: Vec::new(),
+        },
         areas,
         &Order {
             host: &host,
@@ -61,17 +75,37 @@ fn stored(mut body: Value, manager: &str) -> Rule {
     Rule::try_new(&body, "cluster.local").unwrap()
 }
 
-fn read(rules: Vec<Rule>, ready: &[&str], ordered: Option<&BTreeMap<AreaName, Weights>>) -> Option<BTreeMap<AreaName, Weights>> {
-    let mesh = Mesh { root_namespace: "istio-system".to_owned(), rules };
+fn read(
+    rules: Vec<Rule>,
+    ready: &[&str],
+    ordered: Option<&BTreeMap<AreaName, Weights>>,
+) -> Option<BTreeMap<AreaName, Weights>> {
+    let mesh = Mesh {
+        root_namespace: "istio-system".to_owned(),
+        rules,
+    };
     let (cloud, map) = (AreaName::from("cloud"), map());
     let ready: Vec<AreaName> = ready.iter().map(|area| (*area).into()).collect();
     let ready: BTreeSet<&AreaName> = ready.iter().collect();
-    in_force(&mesh, Areas { cloud: &cloud, map: &map }, &HOST.into(), &ready, ordered)
+    in_force(
+        &mesh,
+        Areas {
+            cloud: &cloud,
+            map: &map,
+        },
+        &HOST.into(),
+        &ready,
+        ordered,
+    )
 }
 
 #[test]
 fn weights_are_read_back_as_they_were_written() {
-    for shares in [[("edge-1", 0), ("edge-2", 0)], [("edge-1", 1), ("edge-2", 99)], [("edge-1", 50), ("edge-2", 25)]] {
+    for shares in [
+        [("edge-1", 0), ("edge-2", 0)],
+        [("edge-1", 1), ("edge-2", 99)],
+        [("edge-1", 50), ("edge-2", 25)],
+    ] {
         let routes = routes(&shares);
         let rule = stored(body(&routes), MANAGER);
         assert_eq!(read(vec![rule], &[], None), Some(routes), "{shares:?}");
@@ -94,7 +128,10 @@ fn a_rule_of_somebody_else_is_no_routing_of_ours() {
 
 #[test]
 fn of_two_rules_the_one_that_was_not_written_yet_counts() {
-    let (new, old) = (routes(&[("edge-1", 50), ("edge-2", 0)]), routes(&[("edge-1", 25), ("edge-2", 0)]));
+    let (new, old) = (
+        routes(&[("edge-1", 50), ("edge-2", 0)]),
+        routes(&[("edge-1", 25), ("edge-2", 0)]),
+    );
     let rules = vec![stored(body(&new), MANAGER), stored(body(&old), MANAGER)];
     assert_eq!(read(rules.clone(), &[], Some(&new)), Some(old));
     assert_eq!(read(rules, &[], None), Some(new));
