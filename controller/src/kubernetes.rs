@@ -76,8 +76,8 @@ pub async fn run(args: &KubernetesArgs, listener: TcpListener) -> anyhow::Result
         domain: args.cluster_domain.clone(),
         root_namespace: args.root_namespace.clone(),
     };
-    let mut watches = JoinSet::new();
-    let kube = Kube::connect(settings, &mut watches).await?;
+    let (mut watches, mut candidacy) = (JoinSet::new(), JoinSet::new());
+    let kube = Kube::connect(settings, &mut watches, &mut candidacy).await?;
     let first = Timestamp::from_start(Duration::from_millis(wall_unix_ms()));
     let shared = Arc::new(Shared::new(
         Telemetry::new(gma_telemetry::Config::default()),
@@ -85,25 +85,22 @@ pub async fn run(args: &KubernetesArgs, listener: TcpListener) -> anyhow::Result
     ));
     let shutdown = CancellationToken::new();
     let mut tasks = serve(listener, &shared, &shutdown);
+    let ending = shutdown.clone();
     tasks.spawn(async move {
-        let ended = watches.join_next().await;
-        ended.transpose().context("a watch panicked")?;
-        anyhow::bail!("a watch ended by itself")
+        tokio::select! {
+            () = ending.cancelled() => Ok(()),
+            ended = watches.join_next() => {
+                ended.transpose().context("a watch panicked")?;
+                anyhow::bail!("a watch ended by itself")
+            }
+        }
     });
-    tasks.spawn(supervise(kube, shared, shutdown.clone()));
+    tasks.spawn(supervise(kube, shared, candidacy, shutdown.clone()));
     info!(%address, "listening; standing by");
-    until_end_without_watches(tasks, &shutdown).await
+    until_end(tasks, &shutdown).await
 }
 
-/// Watches have no end of their own: they go with the process.
-async fn until_end_without_watches(
-    tasks: JoinSet<anyhow::Result<()>>,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
-    until_end(tasks, shutdown).await
-}
-
-/// Pods of one Deployment have names of their own; elsewhere the machine's boot and this process tell.
+/// The pod's name for people; process and time, because a container that is started again is another candidate.
 fn identity(args: &KubernetesArgs) -> String {
     let process = std::process::id();
     let started = wall_unix_ms();
@@ -111,13 +108,22 @@ fn identity(args: &KubernetesArgs) -> String {
     format!("{name}_{process}_{started}")
 }
 
-async fn supervise(kube: Kube, shared: Arc<Shared>, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn supervise(
+    kube: Kube,
+    shared: Arc<Shared>,
+    candidacy: JoinSet<()>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let health = async {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {
             ticks.tick().await;
             if kube.missing().is_empty() {
                 shared.saw_platform();
+            }
+            // A round that was under way when the lease was lost may have ended after the loop was dropped.
+            if !kube.leadership().is_held() {
+                shared.stand_by();
             }
         }
     };
@@ -139,6 +145,8 @@ async fn supervise(kube: Kube, shared: Arc<Shared>, shutdown: CancellationToken)
         () = health => {}
         () = terms => {}
     }
+    // Or it would be taken again at once.
+    drop(candidacy);
     kube.resign().await;
     Ok(())
 }

@@ -274,7 +274,15 @@ async fn another_leader_goes_on(cluster: &Cluster) -> anyhow::Result<()> {
         "it did not go on from {at:?}: {}",
         second.log()
     );
-    delete(&second, &app).await
+    // In the middle of everything: what was changed is given back all the same.
+    delete(&second, &app).await?;
+    ensure!(app.share().await?.is_none(), "a rule is left");
+    let (replicas, annotations) = app.edge().await?;
+    ensure!(
+        replicas == 0 && annotations.keys().all(|key| !key.starts_with("gma.dev")),
+        "{replicas}, {annotations:?}"
+    );
+    Ok(())
 }
 
 async fn an_api_server_that_was_away_is_followed_again(cluster: &Cluster) -> anyhow::Result<()> {

@@ -96,20 +96,24 @@ impl std::fmt::Debug for Kube {
 
 impl Kube {
     /// Reads the configuration as kubectl does (`KUBECONFIG`, or the pod's own account), and starts the watches and the
-    /// candidacy in `tasks`. A cluster that can't be reached yet is no error: it is tried again.
+    /// candidacy for the lease; each ends with its set. A cluster that can't be reached yet is no error: it is tried again.
     ///
     /// # Errors
     /// There is no configuration, or it is wrong.
-    pub async fn connect(settings: Settings, tasks: &mut JoinSet<()>) -> anyhow::Result<Self> {
+    pub async fn connect(
+        settings: Settings,
+        watches: &mut JoinSet<()>,
+        candidacy: &mut JoinSet<()>,
+    ) -> anyhow::Result<Self> {
         let config = kube::Config::infer().await.context(
-            "no cluster is configured: run in a pod with a service account, or set KUBECONFIG to a file",
+            "no cluster is configured: run in a pod with a service account, set KUBECONFIG to a file, or give --local for processes of this machine",
         )?;
         let client = Client::try_from(config).context("the configuration of the cluster can't be used")?;
         let index = SharedIndex::default();
-        watch::start(&client, &settings.domain, &index, tasks);
+        watch::start(&client, &settings.domain, &index, watches);
         let (candidate, leadership) =
             Candidate::new(client.clone(), &settings.namespace, LEASE, &settings.identity);
-        tasks.spawn(candidate.run());
+        candidacy.spawn(candidate.run());
         Ok(Self {
             client,
             index,

@@ -116,11 +116,15 @@ impl Object {
         }
         self.sightings = sightings;
         let view = self.seen(view);
-        self.held = view
+        let held: Vec<_> = view
             .held
             .iter()
             .map(|(host, held)| (host.clone(), crate::act::why(&held.why), held.fix.clone()))
             .collect();
+        for (host, why, _) in held.iter().filter(|held| !self.held.contains(held)) {
+            self.teller.warn("RoutingHeld", &format!("{host}: {why}"));
+        }
+        self.held = held;
         Ok(view)
     }
 
@@ -190,10 +194,5 @@ impl Object {
             unsaved,
         });
         self.teller.tell(status, state);
-    }
-
-    /// An event of the object.
-    pub fn warn(&self, reason: &'static str, note: &str) {
-        self.teller.warn(reason, note);
     }
 }

@@ -288,8 +288,8 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn events_come_in_a_burst_and_then_one_by_one() {
+    #[test]
+    fn events_come_in_a_burst_and_then_one_by_one() {
         let begin = Instant::now();
         let mut bucket = Bucket {
             left: f64::from(BURST),
