@@ -45,12 +45,6 @@ impl MeasuredPlanner {
         }
     }
 
-    /// Counts with other settings; what was learned stays.
-    pub fn set_settings(&mut self, settings: Settings) {
-        let learned = std::mem::take(&mut self.settings.learned);
-        self.settings = Settings { learned, ..settings };
-    }
-
     /// What was learned so far.
     pub const fn learned(&self) -> &Learned {
         &self.settings.learned

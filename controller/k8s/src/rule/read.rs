@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::Weights;
 use gma_core::ids::{AreaName, ServiceName};
+use gma_core::routing::LocalityPattern;
 use serde_json::Value;
 
 use super::{Areas, Mesh, Rule};
@@ -82,6 +83,21 @@ fn distributed(entries: &[Value], areas: Areas<'_>) -> BTreeMap<AreaName, Weight
     routes
 }
 
-fn area_of<'a>(map: &'a AreaMap, pattern: &str) -> Option<&'a AreaName> {
-    map.area_of(&Locality::parse(pattern))
+/// The area of a name that was written: one of its patterns, or what holds them all (a region, `region/*`) where a weight is
+/// too small to be split over them.
+fn area_of<'a>(map: &'a AreaMap, name: &str) -> Option<&'a AreaName> {
+    if let Some(area) = map.area_of(&Locality::parse(name)) {
+        return Some(area);
+    }
+    let above = name.trim_end_matches('*').trim_end_matches('/');
+    let AreaMap::Localities(areas) = map else {
+        return None;
+    };
+    let is_below = |pattern: &LocalityPattern| {
+        let rest = pattern.as_str().strip_prefix(above);
+        !above.is_empty() && rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    let mut found = areas.iter().filter(|(_, patterns)| patterns.iter().any(is_below));
+    let area = found.next().map(|(area, _)| area);
+    area.filter(|_| found.next().is_none())
 }
