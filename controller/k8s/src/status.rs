@@ -428,11 +428,7 @@ mod tests {
         };
         for (phase, ready, fresh) in [
             (Phase::Observing, pair("True", "Enforcing"), "True"),
-            (
-                held(HoldReason::NoTraffic),
-                pair("True", "Enforcing"),
-                "True",
-            ),
+            (held(HoldReason::NoTraffic), pair("True", "Enforcing"), "True"),
             (
                 held(HoldReason::NotHeardYet),
                 pair("False", "NotHeardYet"),
