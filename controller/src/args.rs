@@ -72,7 +72,7 @@ pub enum OutputFormat {
 #[derive(Debug, ClapArgs)]
 pub struct RunArgs {
     /// Run on this machine's processes instead of Kubernetes: a topology file, or none for the embedded one.
-    #[arg(long, value_name = "TOPOLOGY", required = true)]
+    #[arg(long, value_name = "TOPOLOGY")]
     pub local: Option<Option<PathBuf>>,
 
     /// Steer areas that run already, by their socket, instead of starting them.
@@ -91,7 +91,46 @@ pub struct RunArgs {
     pub objective: ObjectiveArgs,
 
     #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
+
+    #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Where the controller runs in Kubernetes. The cluster is that of `KUBECONFIG`, or the pod's own.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Kubernetes (without --local)")]
+pub struct KubernetesArgs {
+    /// The controller's own namespace: its lease and its memory are there.
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "gma-system"
+    )]
+    pub namespace: String,
+
+    /// The controller's own pod, which gets the label that the Service for reports selects.
+    #[arg(long, env = "POD_NAME", value_name = "POD")]
+    pub pod: Option<String>,
+
+    /// Domain of the cluster's services.
+    #[arg(
+        long,
+        env = "GMA_CLUSTER_DOMAIN",
+        value_name = "DOMAIN",
+        default_value = "cluster.local"
+    )]
+    pub cluster_domain: String,
+
+    /// The mesh's root namespace.
+    #[arg(
+        long,
+        env = "GMA_ROOT_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "istio-system"
+    )]
+    pub root_namespace: String,
 }
 
 /// Arguments of `gma plan`.
@@ -133,7 +172,7 @@ pub struct PlanArgs {
 
 /// The band and what may be done to stay in it.
 #[derive(Clone, Debug, ClapArgs)]
-#[command(next_help_heading = "Objective")]
+#[command(next_help_heading = "Objective (with --local; in Kubernetes an EdgePlacement says it)")]
 pub struct ObjectiveArgs {
     /// Statistic of the user delay that is held in the band.
     #[arg(long, env = "GMA_STATISTIC", value_enum, default_value_t = StatisticArg::Mean)]

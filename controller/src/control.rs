@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use gma_core::cluster::Cluster;
 use gma_core::decide::{self, Config, Decision, Effect, Event, Outcome, State};
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
-use gma_core::measured::Learned;
+use gma_core::measured::{Learned, Settings};
 use gma_core::snapshot::Snapshot;
 use gma_telemetry::Directory;
 use serde_json::json;
@@ -73,6 +73,13 @@ impl<P: Platform> ControlLoop<P> {
             complaint: None,
             refused: BTreeSet::new(),
         }
+    }
+
+    /// Counts with these prices, capacities and pins instead of the defaults.
+    #[must_use]
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.planner.set_settings(settings);
+        self
     }
 
     /// Runs rounds until `shutdown`; the round under way is finished.
@@ -211,7 +218,7 @@ impl<P: Platform> ControlLoop<P> {
 
     fn publish(&mut self, snapshot: &Snapshot, cluster: &Cluster, now: Timestamp) -> anyhow::Result<()> {
         let cores = self.usage.in_use();
-        let view = self.recorder.view(&Seen {
+        let seen = Seen {
             now,
             config: &self.config,
             state: &self.state,
@@ -220,7 +227,9 @@ impl<P: Platform> ControlLoop<P> {
             cores: &cores,
             settings: self.planner.settings(),
             unsaved: self.keeper.complaint(),
-        });
+        };
+        self.platform.tell(&seen);
+        let view = self.recorder.view(&seen);
         let round = Round::new(now, &view).context("the view of the round can't be written")?;
         self.shared.publish(round);
         Ok(())

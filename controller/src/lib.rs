@@ -17,6 +17,7 @@ pub mod control;
 pub mod convert;
 pub mod http;
 pub mod keeper;
+pub mod kubernetes;
 pub mod memory;
 pub mod metrics;
 pub mod output;

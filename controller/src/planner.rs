@@ -147,13 +147,13 @@ impl Planner for MeasuredPlanner {
         snapshot: &Snapshot,
         cluster: &Cluster,
     ) -> Option<f64> {
-        let cluster = settled(cluster);
+        let cluster = capacity::settled(cluster);
         let alone = std::slice::from_ref(edge);
         let problem = Problem::from_measurements(snapshot, &cluster, &self.settings, alone).ok()?;
         let ix = problem.edge_by_name(edge)?;
-        let delay = match (delay, &snapshot.edges.get(edge)?.user_delay) {
-            (Some(delay), _) | (None, Measured::Present { value: delay }) => delay,
-            _ => return None,
+        let user_delay = &snapshot.edges.get(edge)?.user_delay;
+        let ((Some(delay), _) | (None, Measured::Present { value: delay })) = (delay, user_delay) else {
+            return None;
         };
         let statistic = self.objectives.get(edge)?.statistic;
         let placement = DensePlacement::from_cluster(&problem, &cluster);
@@ -165,8 +165,8 @@ impl Planner for MeasuredPlanner {
         };
         let ((before_us, crossings), (after_us, after)) = (under(from)?, under(to)?);
         let tail = Tail::of(statistic, delay, crossings);
-        let mean_us = delay.mean_us + after_us - before_us;
-        Some(tail.predict(statistic, mean_us, &after) - statistic.of(delay))
+        let predicted_us = tail.predict(statistic, delay.mean_us + after_us - before_us, &after);
+        Some(predicted_us - statistic.of(delay))
     }
 
     fn replicas(
@@ -177,7 +177,8 @@ impl Planner for MeasuredPlanner {
         cluster: &Cluster,
     ) -> BTreeMap<ServiceName, Replicas> {
         let alone = std::slice::from_ref(edge);
-        let problem = Problem::from_measurements(snapshot, &settled(cluster), &self.settings, alone);
+        let problem =
+            Problem::from_measurements(snapshot, &capacity::settled(cluster), &self.settings, alone);
         problem.map_or_else(
             |_| BTreeMap::new(),
             |problem| capacity::replicas(&problem, edge, routing),
@@ -190,7 +191,7 @@ impl Planner for MeasuredPlanner {
         snapshot: &Snapshot,
         cluster: &Cluster,
     ) -> BTreeMap<AreaName, Result<PlannedMove, NoPlan>> {
-        let cluster = settled(cluster);
+        let cluster = capacity::settled(cluster);
         let (problem, lacking) = self.problem(asks, snapshot, &cluster);
         let mut answers: BTreeMap<_, _> = lacking.into_iter().map(|(edge, why)| (edge, Err(why))).collect();
         let Some(problem) = problem else {
@@ -463,15 +464,6 @@ impl<'a> Together<'a> {
             runner_up,
         }
     }
-}
-
-/// The cluster as it will be once autoscalers have done what they want: use is predicted from what they settle at.
-fn settled(cluster: &Cluster) -> Cluster {
-    let mut cluster = cluster.clone();
-    for instance in &mut cluster.instances {
-        instance.replicas = instance.autoscaler_wants.unwrap_or(instance.replicas);
-    }
-    cluster
 }
 
 /// Pins what none of the asking edges can move, where a pin says just that: nowhere at the edges, or at all of them. What

@@ -1,6 +1,7 @@
 //! What the control loop needs of a platform.
 
 pub mod file;
+pub mod kubernetes;
 pub mod local;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use gma_core::decide::Effect;
 use gma_telemetry::Directory;
 
 use crate::memory::{Memory, Unreadable};
+use crate::view::Seen;
 
 /// One look at the platform.
 #[derive(Debug)]
@@ -61,6 +63,11 @@ pub trait Platform: Send + 'static {
     /// Keeps what [`Memory::encode`] gave, instead of what was kept before. Returns once it survives the end of this
     /// process and of the machine; after an error what was kept before is still there.
     fn save(&mut self, memory: Vec<u8>) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// What a round saw and did, for a platform that shows it to its users. Must not block.
+    fn tell(&mut self, seen: &Seen<'_>) {
+        let _ = seen;
+    }
 }
 
 // === impl EffectError ===

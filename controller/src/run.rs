@@ -21,6 +21,7 @@ use crate::args::{Args, Command, LogArgs, LogFormat, RunArgs};
 use crate::control::ControlLoop;
 use crate::convert;
 use crate::http;
+use crate::kubernetes;
 use crate::memory::wall_unix_ms;
 use crate::plan;
 use crate::platform::file::StateFile;
@@ -95,6 +96,14 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
             args.listen
         )
     })?;
+    if args.local.is_some() {
+        run_local(args, listener).await
+    } else {
+        kubernetes::run(&args.kubernetes, listener).await
+    }
+}
+
+async fn run_local(args: RunArgs, listener: TcpListener) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let topology = load_topology(args.local.flatten().as_deref(), address)?;
     let edges = topology.areas.edges.iter().map(|edge| edge.name.clone());
@@ -122,16 +131,41 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let telemetry = Telemetry::new(gma_telemetry::Config::default());
     let shared = Arc::new(Shared::new(telemetry, memory.0.at));
     let shutdown = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    let server = http::serve(listener, Arc::clone(&shared), shutdown.clone());
-    tasks.spawn(async move {
-        server.await;
-        Ok(())
-    });
+    let mut tasks = serve(listener, &shared, &shutdown);
     let control = ControlLoop::new(Arc::clone(&shared), platform, config, memory);
     tasks.spawn(control.run(shutdown.clone()));
     info!(%address, "listening; the page is at /");
 
+    let result = until_end(tasks, &shutdown).await;
+    if let Some(world) = world {
+        world.stop().await;
+    }
+    result
+}
+
+/// The server as the first of the tasks whose end is the process's.
+pub(crate) fn serve(
+    listener: TcpListener,
+    shared: &Arc<Shared>,
+    shutdown: &CancellationToken,
+) -> JoinSet<anyhow::Result<()>> {
+    let mut tasks = JoinSet::new();
+    let server = http::serve(listener, Arc::clone(shared), shutdown.clone());
+    tasks.spawn(async move {
+        server.await;
+        Ok(())
+    });
+    tasks
+}
+
+/// Waits for a signal or the end of a task, then ends all of them.
+///
+/// # Errors
+/// A task ended by itself.
+pub(crate) async fn until_end(
+    mut tasks: JoinSet<anyhow::Result<()>>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
     let result = tokio::select! {
         signal = end_signal() => signal.map(|name| info!(signal = name, "ending")),
         Some(ended) = tasks.join_next() => {
@@ -149,14 +183,11 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     if drained.await.is_err() {
         warn!(seconds = DRAIN.as_secs(), "gave up waiting for open requests");
     }
-    if let Some(world) = world {
-        world.stop().await;
-    }
     result
 }
 
 /// What to start from, and a line in the log that says so.
-fn recall(loaded: Loaded) -> (State, Learned) {
+pub(crate) fn recall(loaded: Loaded) -> (State, Learned) {
     match loaded {
         Loaded::Nothing => Default::default(),
         Loaded::Memory(memory) => {

@@ -1,10 +1,10 @@
 //! What HTTP handlers and the control loop share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gma_core::ids::Timestamp;
-use gma_telemetry::Telemetry;
+use gma_telemetry::{Directory, Telemetry};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::{Semaphore, watch};
@@ -24,6 +24,8 @@ pub struct Shared {
     telemetry: Mutex<Telemetry>,
     /// The last round of the control loop, as served at `/api/v1/state`; none before the first.
     round: watch::Sender<Option<Arc<Round>>>,
+    /// When the platform was seen last.
+    seen: Mutex<Option<Timestamp>>,
     /// A permit for each page that may follow.
     pub(crate) followers: Arc<Semaphore>,
     /// Ends what would follow for ever.
@@ -40,6 +42,7 @@ impl Shared {
             first,
             telemetry: Mutex::new(telemetry),
             round: watch::Sender::new(None),
+            seen: Mutex::new(None),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
             ending: CancellationToken::new(),
             metrics: ControllerMetrics::default(),
@@ -66,8 +69,27 @@ impl Shared {
         self.round.subscribe()
     }
 
+    /// The platform is there, as a controller that only stands by sees it too.
+    pub fn saw_platform(&self) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.now());
+    }
+
+    /// How long ago the platform was seen; none: never.
+    pub fn seen(&self) -> Option<Duration> {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.map(|seen| self.now().since(seen))
+    }
+
+    /// Answers every report as busy, and shows no round: this controller steers nothing.
+    pub fn stand_by(&self) {
+        let now = self.now();
+        self.telemetry().set_directory(&Directory::default(), now);
+        self.round.send_replace(None);
+    }
+
     /// Publishes a round.
     pub fn publish(&self, round: Round) {
+        self.saw_platform();
         self.round.send_replace(Some(Arc::new(round)));
     }
 }

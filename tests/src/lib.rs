@@ -5,6 +5,7 @@
 pub mod browser;
 pub mod chaos;
 pub mod envoy;
+pub mod kube;
 pub mod local;
 pub mod rig;
 pub mod wasm_host;

@@ -13,6 +13,7 @@ pub mod interval;
 pub mod measured;
 pub mod model;
 pub mod routing;
+pub mod sightings;
 pub mod snapshot;
 pub mod solver;
 pub mod strategy;

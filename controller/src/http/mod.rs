@@ -62,8 +62,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    let seen = shared.round().map(|round| shared.now().since(round.at));
-    if seen.is_some_and(|age| age < READY_AGE) {
+    if shared.seen().is_some_and(|age| age < READY_AGE) {
         "ready\n".into_response()
     } else {
         (

@@ -1,11 +1,14 @@
-//! Replicas that services need at an edge.
+//! What the planner counts with, and the replicas that services need at an edge.
 
 use std::collections::BTreeMap;
 
-use gma_core::cluster::RoutingPlan;
+use gma_core::cluster::{Cluster, RoutingPlan};
 use gma_core::decide::Replicas;
 use gma_core::ids::{AreaName, ServiceName};
+use gma_core::measured::Settings;
 use gma_core::model::{AreaIx, DensePlacement, Problem, Shares, evaluate};
+
+use super::MeasuredPlanner;
 
 /// Use over request above which a replica's requests wait longer than they are served: the mean wait of M/M/1 is
 /// 9 times the service time at 0.9.
@@ -47,4 +50,21 @@ pub(super) fn replicas(
         (value.name.clone(), Replicas { wanted, least })
     });
     needs.collect()
+}
+
+impl MeasuredPlanner {
+    /// Counts with other prices, capacities and pins; what was learned stays.
+    pub fn set_settings(&mut self, settings: Settings) {
+        let learned = std::mem::take(&mut self.settings.learned);
+        self.settings = Settings { learned, ..settings };
+    }
+}
+
+/// The cluster as it will be once autoscalers have done what they want: use is predicted from what they settle at.
+pub(super) fn settled(cluster: &Cluster) -> Cluster {
+    let mut cluster = cluster.clone();
+    for instance in &mut cluster.instances {
+        instance.replicas = instance.autoscaler_wants.unwrap_or(instance.replicas);
+    }
+    cluster
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use gma_report::v1;
 use serde::Serialize;
 
 use crate::index::Unplaced;
+use crate::telemetry::Refusal;
 
 /// Counts since the process started. Everything here except `vms` and `series` only grows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -62,5 +64,17 @@ impl Counters {
             Unplaced::NoCaller => &mut self.no_caller_requests,
         };
         *counter = counter.saturating_add(requests);
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// What the filter is told, and what is counted.
+    pub(crate) fn reason(&self) -> v1::Reason {
+        match self {
+            Self::Decode(error) => error.reason(),
+            Self::NodeChanged { .. } => v1::Reason::RefusedMalformed,
+        }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Directory {
-    /// By Envoy's node id.
+    /// By Envoy's node id, or by the `POD.NAMESPACE` in it.
     pub proxies: BTreeMap<String, Proxy>,
     /// Area of a locality pattern: `region`, `region/zone` or `region/zone/subzone`. The most
     /// specific pattern that matches counts.

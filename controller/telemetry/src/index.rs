@@ -64,6 +64,8 @@ pub(crate) enum Unplaced {
 /// What the directory knows of one proxy.
 #[derive(Debug)]
 pub(crate) struct Place {
+    /// Its name in the directory.
+    pub(crate) name: String,
     pub(crate) area: AreaIx,
     pub(crate) is_gateway: bool,
     ports: Vec<(u16, ServiceIx)>,
@@ -101,6 +103,7 @@ impl Index {
             };
             let is_gateway = proxy.role == ProxyRole::Gateway;
             let place = Place {
+                name: node.clone(),
                 area: self.area(&proxy.area),
                 is_gateway,
                 ports,
@@ -115,8 +118,17 @@ impl Index {
         self.proxies.len()
     }
 
+    /// A node is listed by its id, or by the `POD.NAMESPACE` of an id that Istio made, `TYPE~IP~POD.NAMESPACE~DOMAIN`:
+    /// the address that a pod sees and the one that a platform knows may differ.
     pub(crate) fn place(&self, node: &str) -> Option<Arc<Place>> {
-        self.proxies.get(node).cloned()
+        let named = || self.proxies.get(node.split('~').nth(2)?);
+        self.proxies.get(node).or_else(named).cloned()
+    }
+
+    /// A service whose calls are measured.
+    pub(crate) fn managed_service(&self, host: &str) -> Option<ServiceIx> {
+        let service = self.service_numbers.get(host).copied();
+        service.filter(|service| self.managed.contains(service))
     }
 
     /// Areas that have a gateway, in no order.
@@ -151,10 +163,7 @@ impl Index {
                 }
             }
             Direction::Outbound => {
-                let callee = self.service_numbers.get(&key.service).copied();
-                let callee = callee
-                    .filter(|ix| self.managed.contains(ix))
-                    .ok_or(Unplaced::Foreign)?;
+                let callee = self.managed_service(&key.service).ok_or(Unplaced::Foreign)?;
                 let caller = match (place.is_gateway, place.ports.first()) {
                     (true, _) => CallerIx::User(place.area),
                     (false, Some((_, service))) => CallerIx::Instance(*service, place.area),

@@ -26,6 +26,7 @@ mod index;
 mod longest;
 mod network;
 mod ring;
+mod sightings;
 mod slot;
 mod snapshot;
 mod telemetry;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use gma_core::ids::{AreaName, Timestamp};
+use gma_core::sightings::Sightings;
 use gma_core::snapshot::{ReceivedStats, Snapshot};
 use gma_report::{Ack, DecodeError, Report, Series, Verdict, Window, decode, encode_ack, v1};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use crate::export::{Export, Exported};
 use crate::index::{AreaIx, CallerIx, Index, Place, SeriesKey, Side};
 use crate::longest::Longest;
 use crate::ring::{self, Ring, Span};
+use crate::sightings::Sighted;
 use crate::slot::{Data, Sums};
 use crate::snapshot::{self, EdgeSignals, Sources};
 use crate::users::Users;
@@ -146,6 +148,7 @@ pub struct Telemetry {
     edges: BTreeMap<AreaIx, EdgeSignals>,
     users: BTreeMap<AreaIx, Users>,
     proxies: Proxies,
+    sighted: Sighted,
     export: Export,
     counters: Counters,
     unknown_nodes: BTreeSet<String>,
@@ -166,6 +169,7 @@ impl Telemetry {
             edges: BTreeMap::new(),
             users: BTreeMap::new(),
             proxies: Proxies::default(),
+            sighted: Sighted::default(),
             export: Export::new(),
             counters: Counters::default(),
             unknown_nodes: BTreeSet::new(),
@@ -177,8 +181,7 @@ impl Telemetry {
     pub fn set_directory(&mut self, directory: &Directory, now: Timestamp) {
         self.index.set(directory);
         self.proxies.set(directory, &self.index, now);
-        self.unknown_nodes
-            .retain(|node| !directory.proxies.contains_key(node));
+        self.unknown_nodes.retain(|node| self.index.place(node).is_none());
     }
 
     /// Takes a report's body that arrived at `received`, and gives the answer.
@@ -246,6 +249,11 @@ impl Telemetry {
     /// not looked up.
     pub fn received(&self, now: Timestamp, window: Duration) -> Vec<ReceivedStats> {
         snapshot::received(&self.sources(), now, window)
+    }
+
+    /// Who was seen to call which service, and where its endpoints were seen, within `within` before `now`.
+    pub fn sightings(&self, within: Duration, now: Timestamp) -> Sightings {
+        self.sighted.since(&self.index, within, now)
     }
 
     fn sources(&self) -> Sources<'_> {
@@ -320,12 +328,9 @@ impl Telemetry {
             end,
         };
         let is_busy = !report.window.series.is_empty();
-        self.proxies.hear(
-            &report.window.node_id,
-            &report.head,
-            is_busy.then_some(span.end),
-            now,
-        );
+        self.sighted.see(&place.name, &report.window, &self.index, now);
+        self.proxies
+            .hear(&place.name, &report.head, is_busy.then_some(span.end), now);
         self.signal(report, place, span, now);
         self.place(&report.window, place, span, now);
         (
@@ -446,15 +451,11 @@ impl Telemetry {
     }
 
     fn count_refused(&mut self, reason: v1::Reason) {
-        let name = v1::Reason::as_str_name(&reason);
-        *self.counters.refused.entry(name).or_default() += 1;
+        *self.counters.refused.entry(reason.as_str_name()).or_default() += 1;
     }
 
     fn refuse(&mut self, echo: Option<(u64, u64)>, refusal: Refusal, served: Duration) -> Ingested {
-        let reason = match &refusal {
-            Refusal::Decode(error) => error.reason(),
-            Refusal::NodeChanged { .. } => v1::Reason::RefusedMalformed,
-        };
+        let reason = refusal.reason();
         self.count_refused(reason);
         let ack = echo.map(|(vm, seq)| Ack {
             vm,

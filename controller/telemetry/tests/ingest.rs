@@ -358,3 +358,30 @@ fn largest_numbers_saturate() {
     assert!(snapshot.edges[&"edge-1".into()].rate_rps.is_finite());
     assert_eq!(telemetry.exported().count(), 1);
 }
+
+#[test]
+fn a_proxy_may_be_listed_by_its_pods_name_whatever_its_address_is() {
+    let mut directory = mk_directory();
+    let gateway = directory.proxies.remove(GATEWAY).unwrap();
+    directory.proxies.insert("gw.edge".to_owned(), gateway);
+    let mut telemetry = Telemetry::new(Config::default());
+    telemetry.set_directory(&directory, at(0));
+    let calls = vec![series(outbound("cart", v1::Outcome::Ok), &[1000, 2000])];
+    report(1, 1, "router~192.0.2.7~gw.edge~edge.svc", calls).store(&mut telemetry, at(1000));
+    // Another pod of that name is in another namespace.
+    let other = report(2, 1, "router~192.0.2.7~gw.edge-2~edge-2.svc", Vec::new());
+    assert!(matches!(
+        other.ingest(&mut telemetry, at(1000)).event,
+        Event::Busy(_)
+    ));
+
+    let seen = telemetry.sightings(Duration::from_secs(600), at(2000));
+    let cart = &seen[&"cart".into()];
+    assert_eq!(cart.callers, ["edge".to_owned()].into());
+    assert_eq!(cart.localities, ["r1/z1/".to_owned()].into());
+    assert!(
+        telemetry
+            .sightings(Duration::from_secs(600), at(700_000))
+            .is_empty()
+    );
+}

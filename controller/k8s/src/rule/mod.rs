@@ -20,6 +20,7 @@
 mod body;
 mod object;
 mod owners;
+mod read;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use serde_json::Value;
 
 pub use body::{Release, release};
 pub use object::{ObjectError, Rule};
+pub use read::{in_force, says};
 pub use values::Steering;
 
 use crate::locality::{AreaMap, Locality};
@@ -109,6 +111,17 @@ pub struct Held {
     pub why: Unroutable,
     /// What ends it; YAML where a rule does.
     pub fix: String,
+}
+
+// === impl Mesh ===
+
+impl Mesh {
+    /// The rules for a host in which fields are ours.
+    pub fn ours(&self, host: &ServiceName) -> impl Iterator<Item = &Rule> {
+        self.rules
+            .iter()
+            .filter(move |rule| rule.host == host.as_str() && rule.is_ours())
+    }
 }
 
 // === impl Held ===

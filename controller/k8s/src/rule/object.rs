@@ -62,6 +62,11 @@ impl Rule {
         })
     }
 
+    /// Whether any of its fields is ours.
+    pub fn is_ours(&self) -> bool {
+        self.owners.have_ours()
+    }
+
     /// `namespace/name`.
     pub fn path(&self) -> String {
         format!("{}/{}", self.namespace, self.name)

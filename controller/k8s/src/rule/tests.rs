@@ -3,4 +3,5 @@
 mod cases;
 mod places;
 mod properties;
+mod read;
 mod world;

@@ -20,6 +20,7 @@ use gma_core::units::{BitsPerSecond, CpuCores, Gigabytes, Money};
 use crate::api;
 use crate::locality::AreaMap;
 use parse::Parser;
+pub(crate) use parse::quantity;
 pub use parse::{Fault, Faults};
 
 /// What is longer enters no histogram of the filter.

@@ -225,7 +225,7 @@ fn positive(text: &str) -> Option<f64> {
 }
 
 /// A Kubernetes quantity of 0 or more.
-fn quantity(text: &str) -> Option<f64> {
+pub(crate) fn quantity(text: &str) -> Option<f64> {
     const SUFFIXES: [(&str, f64); 15] = [
         ("Ki", 1024.0),
         ("Mi", 1_048_576.0),

@@ -223,7 +223,7 @@ fn what_is_slow_for_its_first_seconds_only_goes_on() {
     world.edge().slow_ms = 0.0;
     world.run_until(120, |w| w.outcomes().len() == 1);
     assert!(
-        matches!(world.outcomes()[..], [Outcome::Kept { .. }]),
+        matches!(world.outcomes()[..], [Outcome::Kept]),
         "{}",
         world.story.join("\n")
     );

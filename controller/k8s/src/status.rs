@@ -1,0 +1,475 @@
+//! What the decision machine does, as an object's status. Pure; times count from 1970.
+
+use std::collections::BTreeSet;
+
+use gma_core::cluster::Cluster;
+use gma_core::decide::{
+    Account, Config, Decision, HoldReason, Mode, Objective, Outcome, Position, State, accounts,
+};
+use gma_core::ids::{AreaName, ServiceName, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff;
+
+use crate::api::{
+    DecisionStatus, EdgePlacementStatus, EdgeStatus, HeldService, MAX_DECISIONS, MeasuredDelay, PlanStatus,
+    Summary,
+};
+
+/// What a status is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told<'a> {
+    /// Now.
+    pub(crate) now: Timestamp,
+    /// Version of the spec that it is about.
+    pub(crate) generation: i64,
+    /// What the machine is to do.
+    pub(crate) config: &'a Config,
+    /// What it does.
+    pub(crate) state: &'a State,
+    /// What runs where.
+    pub(crate) cluster: &'a Cluster,
+    /// Services whose routing can't be written, why, and what would end it.
+    pub(crate) held: &'a [(ServiceName, String, String)],
+    /// Why the memory is not written, where it is not.
+    pub(crate) unsaved: Option<&'a str>,
+}
+
+/// The status of an object that is looked after.
+pub(crate) fn status(told: &Told<'_>) -> EdgePlacementStatus {
+    let accounts = accounts(told.state, told.now);
+    let mut edges = Vec::new();
+    let mut decisions = Vec::new();
+    for (name, account) in &accounts {
+        edges.push(edge(told, name, account));
+        decisions.extend(
+            account
+                .plan
+                .into_iter()
+                .chain(account.decisions.iter().map(|told| told.decision)),
+        );
+    }
+    decisions.sort_by_key(|decision| std::cmp::Reverse(decision.id));
+    let all: Vec<(&AreaName, &Account<'_>)> =
+        accounts.iter().map(|(name, account)| (*name, account)).collect();
+    let status = EdgePlacementStatus {
+        observed_generation: Some(told.generation),
+        conditions: conditions(told, &all),
+        summary: Some(summary(told, &all)),
+        edges,
+        decisions: decisions.into_iter().take(MAX_DECISIONS).map(decision).collect(),
+        held: told.held.iter().map(held).collect(),
+    };
+    status.bounded()
+}
+
+/// The status of an object that is not looked after.
+pub(crate) fn not_ready(generation: i64, reason: &str, message: &str) -> EdgePlacementStatus {
+    let status = EdgePlacementStatus {
+        observed_generation: Some(generation),
+        conditions: vec![condition(
+            "Ready",
+            Some(false),
+            reason,
+            message.to_owned(),
+            generation,
+        )],
+        ..EdgePlacementStatus::default()
+    };
+    status.bounded()
+}
+
+/// Takes the time of the last change of each condition from the status before.
+pub(crate) fn keep_transitions(status: &mut EdgePlacementStatus, before: &EdgePlacementStatus) {
+    for condition in &mut status.conditions {
+        let known = before
+            .conditions
+            .iter()
+            .find(|known| known.type_ == condition.type_);
+        if let Some(known) = known.filter(|known| known.status == condition.status) {
+            condition.last_transition_time = known.last_transition_time.clone();
+        }
+    }
+}
+
+/// What of a status is worth a write at once: what is done, not what is read.
+pub(crate) fn essence(status: &EdgePlacementStatus) -> EdgePlacementStatus {
+    let mut essence = status.clone();
+    for edge in &mut essence.edges {
+        edge.measured = None;
+        edge.held = edge.held.as_ref().map(|_| String::new());
+        if let Some(plan) = &mut edge.plan {
+            plan.progress.clear();
+        }
+    }
+    for condition in &mut essence.conditions {
+        condition.message.clear();
+        condition.last_transition_time = Time(jiff::Timestamp::UNIX_EPOCH);
+    }
+    if let Some(summary) = &mut essence.summary {
+        summary.delay.clear();
+    }
+    essence
+}
+
+fn edge(told: &Told<'_>, name: &AreaName, account: &Account<'_>) -> EdgeStatus {
+    let placed = told
+        .cluster
+        .instances
+        .iter()
+        .filter(|instance| instance.area == *name);
+    let services: BTreeSet<String> = placed.map(|instance| short(&instance.service)).collect();
+    let predicted = account.plan.and_then(|plan| plan.planned.as_ref());
+    EdgeStatus {
+        name: name.as_str().to_owned(),
+        state: capital(account.phase),
+        held: account.held.map(|_| account.sentence.clone()),
+        measured: account.reading.map(|reading| MeasuredDelay {
+            value: ms(reading.value_us),
+            at_least: ms(reading.low_us),
+            at_most: ms(reading.high_us),
+            requests: reading.requests,
+        }),
+        predicted: predicted.map(|planned| ms(planned.predicted_us)),
+        services: services.into_iter().collect(),
+        plan: account.plan.map(|plan| PlanStatus {
+            id: plan.id,
+            what: plan.sentence(),
+            progress: account
+                .progress
+                .clone()
+                .unwrap_or_else(|| account.sentence.clone()),
+        }),
+        ..EdgeStatus::default()
+    }
+}
+
+fn held((service, why, fix): &(ServiceName, String, String)) -> HeldService {
+    HeldService {
+        service: short(service),
+        why: why.clone(),
+        fix: Some(fix.clone()),
+    }
+}
+
+fn decision(decision: &Decision) -> DecisionStatus {
+    let why = decision.planned.as_ref().map(|planned| planned.reasons.clone());
+    DecisionStatus {
+        time: time(decision.times.decided),
+        edge: decision.edge.as_str().to_owned(),
+        what: decision.sentence(),
+        why: why.unwrap_or_else(|| kind(&decision.trigger)),
+        outcome: (!matches!(decision.outcome, Outcome::Running)).then(|| kind(&decision.outcome)),
+    }
+}
+
+fn summary(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Summary {
+    let each = |text: &dyn Fn(&AreaName, &Account<'_>) -> String| {
+        let texts = accounts.iter().map(|(name, account)| text(name, account));
+        texts.collect::<Vec<_>>().join(", ")
+    };
+    let is_of = |area: &AreaName| *area == told.config.cloud;
+    let in_cloud: BTreeSet<&ServiceName> = told
+        .cluster
+        .instances
+        .iter()
+        .filter(|one| is_of(&one.area))
+        .map(|one| &one.service)
+        .collect();
+    let at_edges: BTreeSet<&ServiceName> = told
+        .cluster
+        .instances
+        .iter()
+        .filter(|one| !is_of(&one.area))
+        .map(|one| &one.service)
+        .collect();
+    Summary {
+        state: each(&|_, account| capital(account.phase)),
+        delay: each(&|_, account| {
+            account
+                .reading
+                .map_or_else(|| "-".to_owned(), |reading| ms(reading.value_us))
+        }),
+        target: each(&|name, _| told.config.edges.get(name).map(band).unwrap_or_default()),
+        placed: format!("{}/{}", at_edges.len(), in_cloud.len()),
+    }
+}
+
+fn band(objective: &Objective) -> String {
+    let band = objective.band;
+    format!(
+        "{} - {}",
+        ms(band.unoffload_below_us()),
+        ms(band.offload_above_us())
+    )
+}
+
+fn conditions(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Vec<Condition> {
+    let generation = told.generation;
+    let holds = || {
+        accounts
+            .iter()
+            .filter_map(|(name, account)| Some((*name, account.held?, *account)))
+    };
+    let any = |is: &dyn Fn(&HoldReason) -> bool| {
+        holds()
+            .find(|(_, reason, _)| is(reason))
+            .map(|(name, reason, account)| (kind(reason), format!("{name}: {}", account.sentence)))
+    };
+    let of = |type_: &str, problem: Option<(String, String)>, good: &str| match problem {
+        None => condition(type_, Some(true), good, String::new(), generation),
+        Some((reason, message)) => condition(type_, Some(false), &reason, message, generation),
+    };
+    let complaint = accounts.iter().find_map(|(name, account)| {
+        Some((
+            "EffectRefused".to_owned(),
+            format!("{name}: {}", account.complaint?),
+        ))
+    });
+    let unsaved = told
+        .unsaved
+        .map(|why| ("MemoryNotWritten".to_owned(), why.to_owned()));
+    let routing = told
+        .held
+        .first()
+        .map(|(service, why, fix)| ("Held".to_owned(), format!("{service}: {why}; {fix}")));
+    let unavailable = told.cluster.unavailable.iter().next();
+    let unavailable = unavailable.map(|(_, why)| ("NoNode".to_owned(), why.clone()));
+    let silent = any(&is_silence);
+    let ready = unsaved
+        .or_else(|| unavailable.clone())
+        .or_else(|| silent.clone())
+        .or(complaint)
+        .or_else(|| any(&is_trouble));
+    let costs = told
+        .cluster
+        .instances
+        .iter()
+        .any(|instance| instance.cpu_seconds.is_some());
+    let costs = (!costs).then(|| {
+        let message = "CPU in use is not measured: costs are counted with what is requested";
+        ("NoMetrics".to_owned(), message.to_owned())
+    });
+    let (suspended, mode) = (told.config.suspend, told.config.mode);
+    vec![
+        of(
+            "Ready",
+            ready,
+            if mode == Mode::Enforce {
+                "Enforcing"
+            } else {
+                "Watching"
+            },
+        ),
+        of("TelemetryFresh", silent, "Heard"),
+        of("EdgeAvailable", unavailable, "NodesReady"),
+        of(
+            "AutoscalersIdle",
+            any(&|reason| matches!(reason, HoldReason::Autoscaling { .. })),
+            "Idle",
+        ),
+        within_band(accounts, generation),
+        condition(
+            "Suspended",
+            Some(suspended),
+            if suspended { "SpecSuspend" } else { "Active" },
+            String::new(),
+            generation,
+        ),
+        of("RoutingApplied", routing, "Writable"),
+        of("CostMeasured", costs, "Measured"),
+    ]
+}
+
+fn within_band(accounts: &[(&AreaName, &Account<'_>)], generation: i64) -> Condition {
+    let readings = || {
+        accounts
+            .iter()
+            .filter_map(|(name, account)| Some((*name, account.reading?)))
+    };
+    let outside = readings().find(|(_, reading)| reading.position != Position::Inside);
+    let type_ = "WithinBand";
+    match outside {
+        Some((name, reading)) => {
+            let side = if reading.position == Position::Above {
+                "Above"
+            } else {
+                "Below"
+            };
+            let message = format!("{name}: {}", ms(reading.value_us));
+            condition(type_, Some(false), side, message, generation)
+        }
+        None if readings().count() < accounts.len() => condition(
+            type_,
+            None,
+            "NoReading",
+            "the delay of an edge is not known".to_owned(),
+            generation,
+        ),
+        None => condition(type_, Some(true), "Inside", String::new(), generation),
+    }
+}
+
+const fn is_silence(reason: &HoldReason) -> bool {
+    matches!(
+        reason,
+        HoldReason::NotHeardYet
+            | HoldReason::EdgeSilent { .. }
+            | HoldReason::StaleTelemetry { .. }
+            | HoldReason::LowCoverage { .. }
+    )
+}
+
+/// Holds that a person can or must do something about.
+const fn is_trouble(reason: &HoldReason) -> bool {
+    matches!(
+        reason,
+        HoldReason::Errors { .. }
+            | HoldReason::EdgeUnavailable { .. }
+            | HoldReason::RuleOwned { .. }
+            | HoldReason::RuleShape { .. }
+            | HoldReason::LocalityUnproven { .. }
+            | HoldReason::EndpointOutsideAreas { .. }
+            | HoldReason::NoPlan { .. }
+    )
+}
+
+fn condition(type_: &str, status: Option<bool>, reason: &str, message: String, generation: i64) -> Condition {
+    let status = match status {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: capital(reason),
+        message,
+        observed_generation: Some(generation),
+        last_transition_time: Time(jiff::Timestamp::now()),
+    }
+}
+
+/// Name of a variant, as its JSON gives it.
+fn kind(value: &impl serde::Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    let kind = value
+        .get("kind")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or("unknown");
+    capital(kind)
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
+
+/// The name of the Service alone.
+fn short(service: &ServiceName) -> String {
+    service.as_str().split('.').next().unwrap_or_default().to_owned()
+}
+
+fn ms(micros: f64) -> String {
+    format!("{:.1}ms", micros / 1e3)
+}
+
+fn time(at: Timestamp) -> Time {
+    let millis = i64::try_from(at.since_start().as_millis()).unwrap_or(i64::MAX);
+    Time(jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gma_core::decide::Phase;
+
+    use super::*;
+
+    fn told(phase: Phase) -> EdgePlacementStatus {
+        let mut state = State::default();
+        state.edges.entry("edge-1".into()).or_default().phase = phase;
+        let mut config = Config::new("cloud".into(), ["edge-1".into()]);
+        config.mode = Mode::Enforce;
+        status(&Told {
+            now: Timestamp::from_start(Duration::from_secs(1_800_000_000)),
+            generation: 3,
+            config: &config,
+            state: &state,
+            cluster: &Cluster::default(),
+            held: &[],
+            unsaved: None,
+        })
+    }
+
+    fn held(reason: HoldReason) -> Phase {
+        Phase::Held {
+            reason,
+            since: Timestamp::default(),
+            alarm: None,
+        }
+    }
+
+    fn of(status: &EdgePlacementStatus, type_: &str) -> (String, String) {
+        let condition = status.conditions.iter().find(|one| one.type_ == type_).unwrap();
+        (condition.status.clone(), condition.reason.clone())
+    }
+
+    fn pair(status: &str, reason: &str) -> (String, String) {
+        (status.to_owned(), reason.to_owned())
+    }
+
+    #[test]
+    fn a_hold_that_a_person_must_end_is_not_ready_and_one_that_passes_is() {
+        let shape = HoldReason::RuleShape {
+            service: "cart".into(),
+            what: "it has a subset".to_owned(),
+        };
+        for (phase, ready, fresh) in [
+            (Phase::Observing, pair("True", "Enforcing"), "True"),
+            (held(HoldReason::NoTraffic), pair("True", "Enforcing"), "True"),
+            (
+                held(HoldReason::NotHeardYet),
+                pair("False", "NotHeardYet"),
+                "False",
+            ),
+            (held(shape), pair("False", "RuleShape"), "True"),
+        ] {
+            let status = told(phase.clone());
+            assert_eq!(of(&status, "Ready"), ready, "{phase:?}");
+            assert_eq!(of(&status, "TelemetryFresh").0, fresh, "{phase:?}");
+            assert_eq!(of(&status, "WithinBand"), pair("Unknown", "NoReading"));
+            assert_eq!(status.observed_generation, Some(3));
+        }
+    }
+
+    #[test]
+    fn what_is_only_read_is_not_of_the_essence() {
+        let before = told(Phase::Observing);
+        let mut after = before.clone();
+        for edge in &mut after.edges {
+            edge.measured = Some(MeasuredDelay::default());
+        }
+        if let Some(summary) = &mut after.summary {
+            summary.delay = "182.4ms".to_owned();
+        }
+        assert_eq!(essence(&after), essence(&before));
+        assert_ne!(essence(&told(held(HoldReason::NoTraffic))), essence(&before));
+    }
+
+    #[test]
+    fn a_condition_that_did_not_change_keeps_its_time() {
+        let mut before = told(Phase::Observing);
+        for condition in &mut before.conditions {
+            condition.last_transition_time = Time(jiff::Timestamp::UNIX_EPOCH);
+        }
+        let mut after = told(held(HoldReason::NotHeardYet));
+        keep_transitions(&mut after, &before);
+        for condition in &after.conditions {
+            let is_kept = condition.last_transition_time == Time(jiff::Timestamp::UNIX_EPOCH);
+            let has_changed = matches!(condition.type_.as_str(), "Ready" | "TelemetryFresh");
+            assert_eq!(is_kept, !has_changed, "{}", condition.type_);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+use std::collections::BTreeMap;
+
+use gma_core::cluster::{Phase, ProxyRole, RoutingPlan, Unroutable};
+use gma_core::sightings::{Sighting, Sightings};
+
+use super::{Seen, View, view};
+use crate::api::EdgePlacementSpec;
+use crate::index::{Autoscaler, Deployment, Index, Node, Owner, Pod, Port, Service, Target};
+use crate::locality::Locality;
+use crate::rule::Mesh;
+use crate::settings::{Hosts, convert};
+
+const WEB: &str = "web.shop.svc.cluster.local";
+
+fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn key(namespace: &str, name: &str) -> (String, String) {
+    (namespace.to_owned(), name.to_owned())
+}
+
+fn mk_pod(app: &str, node: Option<&str>, deployment: &str, is_ready: bool) -> Pod {
+    Pod {
+        node: node.map(str::to_owned),
+        labels: labels(&[("app", app)]),
+        has_proxy: true,
+        is_ready,
+        owner: Some(Owner::Deployment(deployment.to_owned())),
+        ..Pod::default()
+    }
+}
+
+/// A node in the cloud and one at the edge, `web` in the cloud, and the edge's gateway.
+fn mk_index() -> Index {
+    let mut index = Index::default();
+    for (name, locality) in [("c1", "eu/a"), ("e1", "lab/x"), ("stray", "moon/1")] {
+        let node = Node {
+            locality: Locality::parse(locality),
+            is_usable: true,
+        };
+        index.nodes.apply(key("", name), node);
+    }
+    let service = Service {
+        selector: labels(&[("app", "web")]),
+        ports: vec![Port {
+            port: 80,
+            target: Target::Number(8080),
+        }],
+    };
+    index.services.apply(key("shop", "web"), service);
+    index
+        .pods
+        .apply(key("shop", "web-1"), mk_pod("web", Some("c1"), "web-cloud", true));
+    let gateway = Pod {
+        labels: labels(&[("istio", "gw")]),
+        ..mk_pod("", Some("e1"), "gw", true)
+    };
+    index.pods.apply(key("ingress", "gw-1"), gateway);
+    index
+}
+
+fn look(index: &Index, sightings: &Sightings) -> View {
+    let spec: EdgePlacementSpec = serde_json::from_value(serde_json::json!({
+        "areas": {
+            "cloud": {"localities": ["eu"]},
+            "edges": [{"name": "edge-1", "localities": ["lab"],
+                "gateway": {"namespace": "ingress", "matchLabels": {"istio": "gw"}},
+                "objective": {"offloadAbove": "80ms", "unoffloadBelow": "10ms"}}],
+        },
+        "services": [{"name": "web", "edge": {"deployments": [{"edge": "edge-1", "name": "web-edge"}]}}],
+    }))
+    .unwrap();
+    let hosts = Hosts {
+        namespace: "shop".to_owned(),
+        domain: "cluster.local".to_owned(),
+    };
+    let wanted = convert(&spec, &hosts).unwrap();
+    view(&Seen {
+        index,
+        mesh: &Mesh {
+            root_namespace: "istio-system".to_owned(),
+            rules: Vec::new(),
+        },
+        wanted: &wanted,
+        hosts: &hosts,
+        object: "shop/shop",
+        sightings,
+        ordered: &RoutingPlan::default(),
+    })
+}
+
+fn phases(view: &View) -> Vec<(&str, Phase, u32)> {
+    let instances = view.cluster.instances.iter();
+    instances
+        .map(|one| (one.area.as_str(), one.phase, one.replicas))
+        .collect()
+}
+
+#[test]
+fn pods_are_placed_by_their_nodes_and_serve_by_selector_and_target_port() {
+    let view = look(&mk_index(), &Sightings::new());
+    assert_eq!(phases(&view), [("cloud", Phase::Ready, 1)]);
+    assert_eq!(view.services, [WEB.into()].into());
+    let proxies: Vec<_> = view
+        .proxies
+        .iter()
+        .map(|(name, proxy)| (name.as_str(), proxy.area.as_str(), &proxy.role))
+        .collect();
+    let serves = ProxyRole::Sidecar {
+        ports: [(8080, WEB.into())].into(),
+    };
+    assert_eq!(
+        proxies,
+        [
+            ("gw-1.ingress", "edge-1", &ProxyRole::Gateway),
+            ("web-1.shop", "cloud", &serves)
+        ]
+    );
+    assert!(view.held.is_empty(), "nobody called it yet: {:?}", view.held);
+}
+
+#[test]
+fn an_instance_begins_before_it_has_a_node_and_fails_with_its_pods_reason() {
+    let mut index = mk_index();
+    let deployment = |replicas| Deployment {
+        replicas,
+        ..Deployment::default()
+    };
+    index.deployments.apply(key("shop", "web-edge"), deployment(0));
+    assert_eq!(phases(&look(&index, &Sightings::new())).len(), 1);
+    index.deployments.apply(key("shop", "web-edge"), deployment(1));
+    let starting = [("cloud", Phase::Ready, 1), ("edge-1", Phase::Starting, 0)];
+    assert_eq!(phases(&look(&index, &Sightings::new())), starting);
+    index
+        .pods
+        .apply(key("shop", "web-edge-1"), mk_pod("web", None, "web-edge", false));
+    assert_eq!(phases(&look(&index, &Sightings::new())), starting);
+    let broken = Pod {
+        failure: Some("container app: ErrImagePull".to_owned()),
+        ..mk_pod("web", Some("e1"), "web-edge", false)
+    };
+    index.pods.apply(key("shop", "web-edge-1"), broken);
+    let view = look(&index, &Sightings::new());
+    assert_eq!(phases(&view)[1], ("edge-1", Phase::Failed, 0));
+    assert_eq!(
+        view.cluster.instances[1].reason.as_deref(),
+        Some("container app: ErrImagePull")
+    );
+    // One that ends is gone.
+    let ending = Pod {
+        is_ending: true,
+        ..mk_pod("web", Some("e1"), "web-edge", true)
+    };
+    index.pods.apply(key("shop", "web-edge-1"), ending);
+    index.deployments.apply(key("shop", "web-edge"), deployment(0));
+    assert_eq!(phases(&look(&index, &Sightings::new())).len(), 1);
+}
+
+#[test]
+fn an_autoscaler_is_that_of_the_instances_deployment() {
+    let mut index = mk_index();
+    let autoscaler = |deployment: &str| Autoscaler {
+        deployment: deployment.to_owned(),
+        desired: 3,
+    };
+    index
+        .autoscalers
+        .apply(key("shop", "other"), autoscaler("web-edge"));
+    assert_eq!(
+        look(&index, &Sightings::new()).cluster.instances[0].autoscaler_wants,
+        None
+    );
+    index
+        .autoscalers
+        .apply(key("shop", "web"), autoscaler("web-cloud"));
+    assert_eq!(
+        look(&index, &Sightings::new()).cluster.instances[0].autoscaler_wants,
+        Some(3)
+    );
+}
+
+#[test]
+fn a_called_service_is_held_until_its_cloud_is_proven_and_where_an_endpoint_is_in_no_area() {
+    let mut index = mk_index();
+    let seen = |localities: &[&str]| {
+        let sighting = Sighting {
+            callers: ["ingress".to_owned()].into(),
+            localities: localities.iter().map(|one| (*one).to_owned()).collect(),
+        };
+        Sightings::from([(WEB.into(), sighting)])
+    };
+    let why = |index: &Index, sightings: &Sightings| {
+        look(index, sightings)
+            .cluster
+            .unroutable
+            .get(&WEB.into())
+            .cloned()
+    };
+    assert!(matches!(
+        why(&index, &seen(&[])),
+        Some(Unroutable::LocalityUnproven { .. })
+    ));
+    assert_eq!(why(&index, &seen(&["eu/a/"])), None);
+    index.pods.apply(
+        key("shop", "web-2"),
+        mk_pod("web", Some("stray"), "web-cloud", true),
+    );
+    let locality = "moon/1".to_owned();
+    assert_eq!(
+        why(&index, &seen(&["eu/a/"])),
+        Some(Unroutable::EndpointOutsideAreas { locality })
+    );
+}
+
+#[test]
+fn an_edge_without_a_usable_node_is_unavailable() {
+    let mut index = mk_index();
+    assert!(look(&index, &Sightings::new()).cluster.unavailable.is_empty());
+    let node = Node {
+        locality: Locality::parse("lab/x"),
+        is_usable: false,
+    };
+    index.nodes.apply(key("", "e1"), node);
+    let view = look(&index, &Sightings::new());
+    assert_eq!(
+        view.cluster.unavailable.len(),
+        1,
+        "{:?}",
+        view.cluster.unavailable
+    );
+}

@@ -1,0 +1,396 @@
+//! One service in a namespace of its own, in the cloud and at an edge, with a gateway at the edge. Nothing runs in its pods:
+//! a task plays their proxies.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use gma_k8s::api::EdgePlacement;
+use gma_report::histogram::{bucket_of, encode_buckets};
+use gma_report::{EnvelopeHead, Verdict, decode_ack, encode_envelope, v1};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DynamicObject, ListParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client};
+use prost::Message;
+use serde_json::{Value, json};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::envoy;
+use crate::rig::Cluster;
+
+/// Name of the `EdgePlacement`.
+pub const OBJECT: &str = "shop";
+/// The service's Deployment at the edge.
+pub const EDGE_DEPLOYMENT: &str = "web-edge";
+
+/// Requests in half a second.
+const REQUESTS: u32 = 100;
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// What the network and the service take now.
+#[derive(Clone, Copy, Debug)]
+pub struct Delays {
+    /// Between the edge and the cloud and back.
+    pub rtt: Duration,
+    /// Inside the service.
+    pub own: Duration,
+}
+
+/// The application, its object, and the task that plays its proxies.
+pub struct App {
+    client: Client,
+    namespace: String,
+    delays: Arc<Mutex<Delays>>,
+    /// Where reports go: the Service follows the leader.
+    controller: Arc<Mutex<SocketAddr>>,
+    _proxies: AbortOnDropHandle<()>,
+}
+
+/// A played proxy.
+struct Proxy {
+    node: String,
+    vm: u64,
+    seq: u64,
+}
+
+// === impl App ===
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("App").field(&self.namespace).finish()
+    }
+}
+
+impl App {
+    /// Creates everything but the object; its pods are Ready when this returns.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn create(cluster: &Cluster, namespace: &str, controller: SocketAddr) -> anyhow::Result<Self> {
+        cluster.add_node("edge-1", "edge/edge-1").await?;
+        cluster.add_node("cloud-1", "cloud/cloud-1").await?;
+        cluster.apply(&objects(namespace)).await?;
+        cluster.until_ready(namespace, "app=web", 1).await?;
+        cluster.until_ready(namespace, "istio=gateway", 1).await?;
+        let delays = Arc::new(Mutex::new(Delays {
+            rtt: Duration::from_millis(100),
+            own: Duration::from_millis(15),
+        }));
+        let controller = Arc::new(Mutex::new(controller));
+        let task = play(
+            cluster.client.clone(),
+            namespace.to_owned(),
+            Arc::clone(&delays),
+            Arc::clone(&controller),
+        );
+        Ok(Self {
+            client: cluster.client.clone(),
+            namespace: namespace.to_owned(),
+            delays,
+            controller,
+            _proxies: AbortOnDropHandle::new(tokio::spawn(task)),
+        })
+    }
+
+    /// Creates the object.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn place(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        cluster.apply(&object(&self.namespace).to_string()).await?;
+        Ok(())
+    }
+
+    /// What everything takes from now on.
+    pub fn set_delays(&self, rtt: Duration, own: Duration) {
+        *self.delays.lock().unwrap_or_else(PoisonError::into_inner) = Delays { rtt, own };
+    }
+
+    /// Reports go to another controller.
+    pub fn follow(&self, controller: SocketAddr) {
+        *self.controller.lock().unwrap_or_else(PoisonError::into_inner) = controller;
+    }
+
+    /// `EdgePlacement`s of the namespace.
+    pub fn api(&self) -> Api<EdgePlacement> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Rules of the namespace.
+    pub fn rules(&self) -> Api<DynamicObject> {
+        rules(&self.client, &self.namespace)
+    }
+
+    /// The edge's share of the calls from the edge, where there is a rule.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn share(&self) -> anyhow::Result<Option<u64>> {
+        share(&self.rules()).await
+    }
+
+    /// Replicas that the Deployment at the edge is to have, and its annotations.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn edge(&self) -> anyhow::Result<(i32, BTreeMap<String, String>)> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = api.get(EDGE_DEPLOYMENT).await?;
+        let replicas = found.spec.and_then(|spec| spec.replicas).context("no replicas")?;
+        Ok((replicas, found.metadata.annotations.unwrap_or_default()))
+    }
+}
+
+fn rules(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "DestinationRule");
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind))
+}
+
+async fn share(rules: &Api<DynamicObject>) -> anyhow::Result<Option<u64>> {
+    let Some(rule) = rules.get_opt("gma-web").await? else {
+        return Ok(None);
+    };
+    let entries = rule
+        .data
+        .pointer("/spec/trafficPolicy/loadBalancer/localityLbSetting/distribute");
+    let entries = entries.and_then(Value::as_array).into_iter().flatten();
+    let of_edge = entries
+        .into_iter()
+        .find(|entry| entry.get("from") == Some(&json!("edge")));
+    let weight = of_edge.and_then(|entry| entry.pointer("/to/edge")?.as_u64());
+    Ok(Some(weight.unwrap_or(0)))
+}
+
+// === The objects ===
+
+fn deployment(namespace: &str, name: &str, app: &Value, node: &str, replicas: u32) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": app.as_object().map(|labels| {
+                let mut labels = labels.clone();
+                labels.insert("of".to_owned(), name.into());
+                labels
+            })},
+            "template": {
+                "metadata": {
+                    "labels": app.as_object().map(|labels| {
+                        let mut labels = labels.clone();
+                        labels.insert("of".to_owned(), name.into());
+                        labels
+                    }),
+                    // As if Istio had injected a proxy; the stand-in for the kubelet starts none.
+                    "annotations": {"sidecar.istio.io/status": "{}"},
+                },
+                "spec": {
+                    "nodeSelector": {"kubernetes.io/hostname": node},
+                    "terminationGracePeriodSeconds": 1,
+                    "containers": [{"name": "app", "image": "pause"}],
+                },
+            },
+        },
+    })
+}
+
+fn objects(namespace: &str) -> String {
+    let web = json!({"app": "web"});
+    let objects = [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "web", "namespace": namespace},
+            "spec": {"selector": web, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+        }),
+        deployment(namespace, "web-cloud", &web, "cloud-1", 1),
+        deployment(namespace, EDGE_DEPLOYMENT, &web, "edge-1", 0),
+        deployment(namespace, "gateway", &json!({"istio": "gateway"}), "edge-1", 1),
+    ];
+    objects.iter().map(|object| format!("---\n{object}\n")).collect()
+}
+
+fn object(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "gma.dev/v1alpha1", "kind": "EdgePlacement",
+        "metadata": {"name": OBJECT, "namespace": namespace},
+        "spec": {
+            "areas": {
+                "cloud": {"localities": ["cloud"]},
+                "edges": [{
+                    "name": "edge-1", "localities": ["edge"],
+                    "gateway": {"namespace": namespace, "matchLabels": {"istio": "gateway"}},
+                    "objective": {"offloadAbove": "80ms", "unoffloadBelow": "10ms"},
+                }],
+            },
+            "services": [{"name": "web", "edge": {"deployments": [{"edge": "edge-1", "name": EDGE_DEPLOYMENT}]}}],
+            "policy": {"mode": "Enforce", "ramp": {"verifyAtLeast": "5s", "verifyAtMost": "20s", "coolDown": "2s"}},
+        },
+    })
+}
+
+// === The played proxies ===
+
+async fn play(
+    client: Client,
+    namespace: String,
+    delays: Arc<Mutex<Delays>>,
+    controller: Arc<Mutex<SocketAddr>>,
+) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let rules = rules(&client, &namespace);
+    let mut proxies: BTreeMap<String, Proxy> = BTreeMap::new();
+    let mut ticks = tokio::time::interval(PERIOD);
+    let (mut known, mut last) = (Vec::new(), 0);
+    loop {
+        ticks.tick().await;
+        // While the API server is down the mesh goes on as it was.
+        if let Ok(found) = pods.list(&ListParams::default()).await {
+            known = found
+                .items
+                .iter()
+                .filter_map(|pod| ready(pod, &namespace))
+                .collect();
+        }
+        if let Ok(share) = share(&rules).await {
+            last = share.unwrap_or(0);
+        }
+        let has_edge = known.iter().any(|(_, name, _)| name == EDGE_DEPLOYMENT);
+        let share = if has_edge {
+            u32::try_from(last).unwrap_or(0)
+        } else {
+            0
+        };
+        let now = *delays.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = *controller.lock().unwrap_or_else(PoisonError::into_inner);
+        for (node, name, _) in &known {
+            let host = format!("web.{namespace}.svc.cluster.local");
+            let series = match name.as_str() {
+                "gateway" => vec![
+                    outbound(&host, "cloud", REQUESTS * (100 - share) / 100, now.own + now.rtt),
+                    outbound(&host, "edge", REQUESTS * share / 100, now.own),
+                ],
+                EDGE_DEPLOYMENT => vec![inbound(REQUESTS * share / 100, now.own)],
+                _ => vec![inbound(REQUESTS * (100 - share) / 100, now.own)],
+            };
+            let count = proxies.len() as u64;
+            let proxy = proxies.entry(node.clone()).or_insert_with(|| Proxy {
+                node: node.clone(),
+                vm: 1000 + count,
+                seq: 0,
+            });
+            proxy
+                .report(address, series.into_iter().flatten().collect(), now)
+                .await;
+        }
+    }
+}
+
+/// Node id, Deployment and name of a pod that is Ready.
+fn ready(pod: &Pod, namespace: &str) -> Option<(String, String, String)> {
+    let status = pod.status.as_ref()?;
+    let is_ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|one| one.type_ == "Ready" && one.status == "True");
+    if !is_ready || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let (name, of) = (
+        pod.metadata.name.clone()?,
+        pod.metadata.labels.as_ref()?.get("of")?.clone(),
+    );
+    let kind = if of == "gateway" { "router" } else { "sidecar" };
+    // The address is not the one that the API shows, as behind a peering of clusters.
+    Some((
+        format!("{kind}~192.0.2.1~{name}.{namespace}~{namespace}.svc.cluster.local"),
+        of,
+        name,
+    ))
+}
+
+fn outbound(host: &str, region: &str, requests: u32, delay: Duration) -> Option<v1::Series> {
+    let key = v1::Key {
+        direction: v1::Direction::Outbound.into(),
+        service: host.to_owned(),
+        port: 80,
+        destination: Some(v1::Locality {
+            region: region.to_owned(),
+            zone: format!("{region}-1"),
+            sub_zone: String::new(),
+        }),
+        outcome: v1::Outcome::Ok.into(),
+        ..v1::Key::default()
+    };
+    series(key, requests, delay)
+}
+
+fn inbound(requests: u32, delay: Duration) -> Option<v1::Series> {
+    let key = v1::Key {
+        direction: v1::Direction::Inbound.into(),
+        port: 8080,
+        outcome: v1::Outcome::Ok.into(),
+        ..v1::Key::default()
+    };
+    series(key, requests, delay)
+}
+
+/// Delays of one to ten percent about the given.
+fn series(key: v1::Key, requests: u32, delay: Duration) -> Option<v1::Series> {
+    if requests == 0 {
+        return None;
+    }
+    let us = |number: u32| u64::try_from(delay.as_micros()).unwrap_or(0) * u64::from(95 + number % 11) / 100;
+    let delays: Vec<u64> = (0..requests).map(us).collect();
+    let mut buckets: Vec<_> = delays.iter().map(|us| (bucket_of(*us), 1)).collect();
+    buckets.sort_unstable();
+    let mut histogram = Vec::new();
+    encode_buckets(buckets, &mut histogram);
+    Some(v1::Series {
+        key: Some(key),
+        count: u64::from(requests),
+        sum_us: delays.iter().sum(),
+        histogram,
+        response_bytes: u64::from(requests) * 100,
+        ..v1::Series::default()
+    })
+}
+
+impl Proxy {
+    /// Sends a window; one that is not stored is lost here, which a real filter's is not.
+    async fn report(&mut self, address: SocketAddr, series: Vec<v1::Series>, delays: Delays) {
+        let window = v1::Window {
+            node_id: self.node.clone(),
+            duration_ms: 500,
+            series,
+            ..v1::Window::default()
+        };
+        let is_at_edge = self.node.starts_with("router") || self.node.contains(EDGE_DEPLOYMENT);
+        let round_trip = if is_at_edge {
+            delays.rtt
+        } else {
+            Duration::from_micros(500)
+        };
+        let head = EnvelopeHead {
+            vm: self.vm,
+            seq: self.seq + 1,
+            module: "gma-filter test",
+            config_hash: 1,
+            age_ms: 0,
+            round_trip_us: u32::try_from(round_trip.as_micros()).ok(),
+        };
+        let body = encode_envelope(&head, &window.encode_to_vec());
+        let Ok(answer) = envoy::post(address, "/v1/reports", body.into()).await else {
+            return;
+        };
+        let ack = decode_ack(&answer.body, self.vm, self.seq + 1);
+        if ack.is_ok_and(|ack| matches!(ack.verdict, Verdict::Stored | Verdict::Duplicate)) {
+            self.seq += 1;
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The controller as its own ServiceAccount, with the rights of the manifests.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use gma_k8s::api::{EdgePlacement, crd_yaml};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+use crate::envoy::{self, Process};
+use crate::rig::Cluster;
+
+/// Namespace of the controller.
+pub const NAMESPACE: &str = "gma-system";
+
+/// Longest wait for something that takes a second on an idle machine.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A running controller; killed on drop.
+#[derive(Debug)]
+pub struct Controller {
+    /// Its process.
+    pub process: Process,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Installs the definition, the namespace and the rights, and frees the lease of a test before.
+///
+/// # Errors
+/// The API server's.
+pub async fn install(cluster: &Cluster) -> anyhow::Result<()> {
+    cluster.apply(&crd_yaml()?).await?;
+    install_rights(cluster).await?;
+    let objects: Api<EdgePlacement> = Api::all(cluster.client.clone());
+    let end = Instant::now() + SOON;
+    while let Err(error) = objects.list(&Default::default()).await {
+        ensure!(Instant::now() < end, "the definition is not served: {error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// The namespace and the rights alone.
+///
+/// # Errors
+/// The API server's.
+pub async fn install_rights(cluster: &Cluster) -> anyhow::Result<()> {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+    cluster.apply(&namespace.to_string()).await?;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base/rbac.yaml");
+    let rights = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    cluster.apply(&rights).await?;
+    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    if leases.get_opt("gma").await?.is_some() {
+        leases.delete("gma", &DeleteParams::default()).await?;
+    }
+    Ok(())
+}
+
+impl Controller {
+    /// Starts one with the token of its account. Ports of a rig are a test's own: each controller of a test has another.
+    ///
+    /// # Errors
+    /// There is no such account.
+    pub async fn start(cluster: &Cluster, name: &str, port: u16) -> anyhow::Result<Self> {
+        Self::start_as(cluster, name, port, "gma").await
+    }
+
+    /// As another account of its namespace.
+    ///
+    /// # Errors
+    /// There is no such account.
+    pub async fn start_as(cluster: &Cluster, name: &str, port: u16, account: &str) -> anyhow::Result<Self> {
+        let kubeconfig = cluster.kubeconfig_of(NAMESPACE, account).await?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let binary = envoy::Controller::binary();
+        let (kubeconfig, listen) = (
+            format!("KUBECONFIG={}", kubeconfig.display()),
+            address.to_string(),
+        );
+        let binary = binary.to_str().context("the path of gma is no text")?;
+        let arguments = [
+            &kubeconfig,
+            binary,
+            "run",
+            "--listen",
+            &listen,
+            "--namespace",
+            NAMESPACE,
+            "--log-filter",
+            "gma=debug,gma_k8s=debug,info",
+        ];
+        let process = Process::start(name, cluster.folder(), Path::new("/usr/bin/env"), &arguments);
+        Ok(Self { process, address })
+    }
+
+    /// Its view of the last round; null where there was none.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn round(&self) -> anyhow::Result<Value> {
+        let answer = envoy::get(self.address, "/api/v1/state")
+            .await
+            .map_err(anyhow::Error::msg)?;
+        let mut state: Value = serde_json::from_slice(&answer.body)?;
+        Ok(state.get_mut("round").map(Value::take).unwrap_or_default())
+    }
+
+    /// Whether `/ready` says so.
+    pub async fn is_ready(&self) -> bool {
+        envoy::get(self.address, "/ready")
+            .await
+            .is_ok_and(|answer| answer.status.is_success())
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        let log = self.process.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let from = lines.len().saturating_sub(60);
+        lines.get(from..).unwrap_or_default().join("\n")
+    }
+
+    /// Waits until something is so; the failure shows what was found last and the controller's log.
+    ///
+    /// # Errors
+    /// Not within `limit`.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut look: impl AsyncFnMut() -> anyhow::Result<Result<T, String>>,
+    ) -> anyhow::Result<T> {
+        let end = Instant::now() + limit;
+        loop {
+            let found = match look().await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(found)) => found,
+                Err(error) => format!("{error:#}"),
+            };
+            ensure!(
+                Instant::now() < end,
+                "not within {limit:?}: {what}; found {found}\n--- the controller's log ---\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}

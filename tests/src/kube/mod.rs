@@ -1,0 +1,8 @@
+//! A controller on a rig, and an application whose proxies are played: reports say what they would measure under the rules
+//! that are in force.
+
+mod app;
+mod controller;
+
+pub use app::{App, Delays, EDGE_DEPLOYMENT, OBJECT};
+pub use controller::{Controller, NAMESPACE, install, install_rights};

@@ -1,0 +1,416 @@
+//! The controller in Kubernetes, with the rights of the manifests and nothing more; the proxies are played.
+
+#![expect(clippy::indexing_slicing, reason = "of JSON values that are made right there")]
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use gma_k8s::api::EdgePlacement;
+use gma_tests::kube::{App, Controller, NAMESPACE, OBJECT, install, install_rights};
+use gma_tests::rig::{Cluster, Component, Suite};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::{Value, json};
+
+/// Longest wait for something that takes a second on an idle machine.
+const SOON: Duration = Duration::from_secs(60);
+/// Longest wait for a whole move.
+const MOVE: Duration = Duration::from_secs(120);
+
+fn main() -> ExitCode {
+    // The rig's pods are processes: this is the controller's image.
+    let binary = gma_tests::envoy::Controller::binary().display().to_string();
+    Suite::default()
+        .cell("gma", binary.leak())
+        .test("without_the_definition_it_waits", without_the_definition_it_waits)
+        .test("without_rights_it_says_which", without_rights_it_says_which)
+        .test(
+            "a_service_goes_to_the_edge_and_deletion_restores_all",
+            a_service_goes_to_the_edge_and_deletion_restores_all,
+        )
+        .test("another_leader_goes_on", another_leader_goes_on)
+        .test(
+            "a_wrong_or_second_object_is_told_so",
+            a_wrong_or_second_object_is_told_so,
+        )
+        .test("the_label_follows_the_leader", the_label_follows_the_leader)
+        .test(
+            "an_api_server_that_was_away_is_followed_again",
+            an_api_server_that_was_away_is_followed_again,
+        )
+        .run()
+}
+
+// === What they share ===
+
+async fn until_share(
+    controller: &Controller,
+    app: &App,
+    what: &str,
+    is: impl Fn(Option<u64>) -> bool,
+) -> anyhow::Result<()> {
+    controller
+        .until(what, MOVE, async || {
+            let share = app.share().await?;
+            Ok(if is(share) {
+                Ok(())
+            } else {
+                Err(format!("share {share:?}, {}", said(controller).await))
+            })
+        })
+        .await
+}
+
+/// What the edge's machine says.
+async fn said(controller: &Controller) -> String {
+    let round = controller.round().await.unwrap_or_default();
+    round
+        .pointer("/edges/edge-1/sentence")
+        .map(Value::to_string)
+        .unwrap_or_default()
+}
+
+/// Deletes the object; it and every trace of it must go.
+async fn delete(controller: &Controller, app: &App) -> anyhow::Result<()> {
+    app.api().delete(OBJECT, &DeleteParams::default()).await?;
+    controller
+        .until("the object goes", SOON, async || {
+            Ok(match app.api().get_opt(OBJECT).await? {
+                None => Ok(()),
+                Some(found) => Err(format!("{:?}", found.metadata)),
+            })
+        })
+        .await
+}
+
+// === Tests ===
+
+async fn a_service_goes_to_the_edge_and_deletion_restores_all(cluster: &Cluster) -> anyhow::Result<()> {
+    install(cluster).await?;
+    let controller = Controller::start(cluster, "offload", 18001).await?;
+    let app = App::create(cluster, "offload", controller.address).await?;
+    app.place(cluster).await?;
+    until_share(&controller, &app, "99 % at the edge", |share| share == Some(99)).await?;
+    let (replicas, annotations) = app.edge().await?;
+    ensure!(replicas >= 1, "{replicas}");
+    let noted = annotations.get(gma_k8s::REPLICAS_ANNOTATION).map(String::as_str);
+    ensure!(noted == Some("0"), "{annotations:?}");
+    controller
+        .until("the status says so", SOON, async || {
+            let status = app.api().get(OBJECT).await?.status.unwrap_or_default();
+            let text = serde_json::to_string(&status)?;
+            let placed = status.summary.as_ref().map(|summary| summary.placed.as_str());
+            let is_ready = status
+                .conditions
+                .iter()
+                .any(|one| one.type_ == "Ready" && one.status == "True");
+            let is_kept = status
+                .decisions
+                .first()
+                .is_some_and(|decision| decision.outcome.as_deref() == Some("Kept"));
+            Ok(if placed == Some("1/1") && is_ready && is_kept {
+                Ok(())
+            } else {
+                Err(text)
+            })
+        })
+        .await?;
+    let events: Api<Event> = Api::namespaced(cluster.client.clone(), "offload");
+    let events = events.list(&ListParams::default()).await?.items;
+    for reason in ["Decided", "Done"] {
+        ensure!(
+            events.iter().any(|event| event.reason.as_deref() == Some(reason)),
+            "no event {reason}: {events:?}"
+        );
+    }
+
+    // The edge is no longer needed: the cloud is near.
+    app.set_delays(Duration::from_millis(2), Duration::from_millis(5));
+    until_share(&controller, &app, "nothing at the edge", |share| share == Some(0)).await?;
+    controller
+        .until("the instance goes", MOVE, async || {
+            let (replicas, _) = app.edge().await?;
+            Ok(if replicas == 0 {
+                Ok(())
+            } else {
+                Err(format!("{replicas} replicas, {}", said(&controller).await))
+            })
+        })
+        .await?;
+
+    let memory: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let place = format!("gma-memory.offload.{OBJECT}");
+    memory.get_opt(&place).await?.context("no memory")?;
+    delete(&controller, &app).await?;
+    ensure!(app.share().await?.is_none(), "a rule is left");
+    ensure!(memory.get_opt(&place).await?.is_none(), "the memory is left");
+    let (replicas, annotations) = app.edge().await?;
+    ensure!(
+        replicas == 0 && !annotations.contains_key(gma_k8s::REPLICAS_ANNOTATION),
+        "{annotations:?}"
+    );
+    Ok(())
+}
+
+/// Mode, token and namespace are there, and the definition is not: it says so, lives, and begins once it comes.
+async fn without_the_definition_it_waits(cluster: &Cluster) -> anyhow::Result<()> {
+    install_rights(cluster).await?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    let name = "edgeplacements.gma.dev";
+    if definitions.get_opt(name).await?.is_some() {
+        definitions.delete(name, &DeleteParams::default()).await?;
+    }
+    let controller = Controller::start(cluster, "waits", 18011).await?;
+    controller
+        .until("it says what is missing", SOON, async || {
+            let log = controller.process.log();
+            Ok(if log.contains("gma crd | kubectl apply") {
+                Ok(())
+            } else {
+                Err(log)
+            })
+        })
+        .await?;
+    ensure!(!controller.is_ready().await, "ready without the definition");
+    install(cluster).await?;
+    until_ready(&controller).await
+}
+
+async fn until_ready(controller: &Controller) -> anyhow::Result<()> {
+    controller
+        .until("it is ready", SOON, async || {
+            Ok(if controller.is_ready().await {
+                Ok(())
+            } else {
+                Err("not ready".to_owned())
+            })
+        })
+        .await
+}
+
+async fn without_rights_it_says_which(cluster: &Cluster) -> anyhow::Result<()> {
+    install(cluster).await?;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": "nobody", "namespace": NAMESPACE}});
+    cluster.apply(&account.to_string()).await?;
+    let controller = Controller::start_as(cluster, "nobody", 18012, "nobody").await?;
+    controller
+        .until("it says what it may not", SOON, async || {
+            let log = controller.process.log();
+            let kinds = [
+                "Nodes",
+                "Pods",
+                "Services",
+                "Deployments",
+                "DestinationRules",
+                "EdgePlacements",
+            ];
+            let missing: Vec<_> = kinds
+                .into_iter()
+                .filter(|kind| {
+                    !log.contains(&format!("may not list and watch {kind}: apply the ClusterRole"))
+                })
+                .collect();
+            let says_lease = log.contains("the lease can't be taken");
+            Ok(if missing.is_empty() && says_lease {
+                Ok(())
+            } else {
+                Err(format!("{missing:?}"))
+            })
+        })
+        .await?;
+    ensure!(!controller.is_ready().await, "ready without rights");
+    // Rights that come later are enough.
+    let subject = json!([{"kind": "ServiceAccount", "name": "nobody", "namespace": NAMESPACE}]);
+    let group = "rbac.authorization.k8s.io";
+    let binding = |kind: &str, role: &str| {
+        json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": "late", "namespace": NAMESPACE},
+            "roleRef": {"apiGroup": group, "kind": role, "name": "gma"}, "subjects": subject})
+    };
+    let mut of_cluster = binding("ClusterRoleBinding", "ClusterRole");
+    of_cluster["metadata"] = json!({"name": "late"});
+    cluster.apply(&of_cluster.to_string()).await?;
+    cluster.apply(&binding("RoleBinding", "Role").to_string()).await?;
+    until_ready(&controller).await
+}
+
+async fn another_leader_goes_on(cluster: &Cluster) -> anyhow::Result<()> {
+    install(cluster).await?;
+    let mut first = Controller::start(cluster, "first", 18021).await?;
+    first
+        .until("it leads", SOON, async || {
+            Ok(if first.process.log().contains("leading") {
+                Ok(())
+            } else {
+                Err(first.process.log())
+            })
+        })
+        .await?;
+    let second = Controller::start(cluster, "second", 18022).await?;
+    let app = App::create(cluster, "fail-over", first.address).await?;
+    app.place(cluster).await?;
+    until_ready(&second).await?;
+    until_share(&first, &app, "the shift begins", |share| {
+        share.is_some_and(|share| (1..99).contains(&share))
+    })
+    .await?;
+    ensure!(second.round().await?.is_null(), "the one that stands by steers");
+    first.process.kill();
+    let at = app.share().await?;
+    // The Service for reports selects the leader.
+    app.follow(second.address);
+    until_share(&second, &app, "the other finishes the move", |share| {
+        share == Some(99)
+    })
+    .await?;
+    let log = second.process.log();
+    ensure!(
+        log.contains("goes on: offload"),
+        "it did not go on from {at:?}: {}",
+        second.log()
+    );
+    // In the middle of everything: what was changed is given back all the same.
+    delete(&second, &app).await?;
+    ensure!(app.share().await?.is_none(), "a rule is left");
+    let (replicas, annotations) = app.edge().await?;
+    ensure!(
+        replicas == 0 && annotations.keys().all(|key| !key.starts_with("gma.dev")),
+        "{replicas}, {annotations:?}"
+    );
+    Ok(())
+}
+
+async fn an_api_server_that_was_away_is_followed_again(cluster: &Cluster) -> anyhow::Result<()> {
+    install(cluster).await?;
+    let controller = Controller::start(cluster, "away", 18031).await?;
+    let app = App::create(cluster, "away", controller.address).await?;
+    app.place(cluster).await?;
+    until_share(&controller, &app, "the shift begins", |share| {
+        share.is_some_and(|share| share > 0)
+    })
+    .await?;
+    cluster.kill(Component::ApiServer).await?;
+    // Longer than a leader may go on without its lease.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let (log, round) = (controller.process.log(), controller.round().await);
+    // Whatever is found: the tests after this one need it.
+    cluster.start(Component::ApiServer).await?;
+    ensure!(log.contains("no longer leading"), "it still leads: {log}");
+    ensure!(round?.is_null(), "it steers without the lease");
+    until_share(&controller, &app, "99 % at the edge", |share| share == Some(99)).await?;
+    let log = controller.process.log();
+    let has_expired = log.contains("410") || log.contains("too old resource version");
+    println!("a watch had expired: {has_expired}");
+    delete(&controller, &app).await
+}
+
+async fn a_wrong_or_second_object_is_told_so(cluster: &Cluster) -> anyhow::Result<()> {
+    install(cluster).await?;
+    let controller = Controller::start(cluster, "told", 18041).await?;
+    let app = App::create(cluster, "told", controller.address).await?;
+    app.place(cluster).await?;
+    let other = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "told-other"}});
+    cluster.apply(&other.to_string()).await?;
+    let mut second = serde_json::to_value(app.api().get(OBJECT).await?)?;
+    second["metadata"] = json!({"name": OBJECT, "namespace": "told-other"});
+    second["status"] = Value::Null;
+    // Conditions are of one second's grain: the older must be the older.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    cluster.apply(&second.to_string()).await?;
+    let others: Api<EdgePlacement> = Api::namespaced(cluster.client.clone(), "told-other");
+    controller
+        .until("the younger is told", SOON, async || {
+            let status = others.get(OBJECT).await?.status.unwrap_or_default();
+            let reasons: Vec<_> = status
+                .conditions
+                .into_iter()
+                .map(|one| (one.type_, one.status, one.reason))
+                .collect();
+            let wanted = ("Ready".to_owned(), "False".to_owned(), "AnotherObject".to_owned());
+            Ok(if reasons == [wanted] {
+                Ok(())
+            } else {
+                Err(format!("{reasons:?}"))
+            })
+        })
+        .await?;
+    let finalizers = others.get(OBJECT).await?.metadata.finalizers.unwrap_or_default();
+    ensure!(
+        finalizers.is_empty(),
+        "nothing is done for it, and it is held: {finalizers:?}"
+    );
+    others.delete(OBJECT, &DeleteParams::default()).await?;
+    delete(&controller, &app).await?;
+    // Outside a pod nobody has the label.
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let labelled = pods
+        .list(&ListParams::default().labels(gma_k8s::LEADER_LABEL))
+        .await?
+        .items;
+    ensure!(labelled.is_empty(), "{labelled:?}");
+    Ok(())
+}
+
+/// The controller as a Deployment of two: the Service for reports has one endpoint, whoever leads.
+async fn the_label_follows_the_leader(cluster: &Cluster) -> anyhow::Result<()> {
+    install(cluster).await?;
+    cluster.add_node("cloud-1", "cloud/cloud-1").await?;
+    let kubeconfig = cluster.kubeconfig_of(NAMESPACE, "gma").await?;
+    let field =
+        |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let labels = json!({"app.kubernetes.io/name": "gma"});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "gma", "namespace": NAMESPACE},
+        "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels},
+            "spec": {"terminationGracePeriodSeconds": 10, "containers": [{
+                "name": "gma", "image": "gma", "args": ["run", "--listen", "$(POD_IP):8080"],
+                "ports": [{"containerPort": 8080}],
+                "env": [
+                    field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace"),
+                    field("POD_IP", "status.podIP"), {"name": "KUBECONFIG", "value": kubeconfig},
+                ],
+            }]},
+        }},
+    });
+    cluster.apply(&deployment.to_string()).await?;
+    cluster
+        .until_ready(NAMESPACE, "app.kubernetes.io/name=gma", 2)
+        .await?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let leader = async |but: &str| -> anyhow::Result<String> {
+        let end = Instant::now() + SOON;
+        loop {
+            let labelled = pods
+                .list(&ListParams::default().labels(gma_k8s::LEADER_LABEL))
+                .await?
+                .items;
+            let names: Vec<String> = labelled.into_iter().filter_map(|pod| pod.metadata.name).collect();
+            match names.as_slice() {
+                [one] if one != but => return Ok(one.clone()),
+                other => ensure!(Instant::now() < end, "labelled: {other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let first = leader("").await?;
+    // A leader that is asked to end gives the lease away, so nobody waits until it has ended.
+    let begin = Instant::now();
+    pods.delete(&first, &DeleteParams::default()).await?;
+    let second = leader(&first).await?;
+    println!(
+        "the label moved from {first} to {second} after {:.1} s",
+        begin.elapsed().as_secs_f64()
+    );
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    deployments.delete("gma", &DeleteParams::default()).await?;
+    cluster
+        .until_ready(NAMESPACE, "app.kubernetes.io/name=gma", 0)
+        .await?;
+    Ok(())
+}
