@@ -138,24 +138,54 @@ fn shortest(
             continue;
         }
         next = longer(window.len());
+        // The longest is computed in any case: why it does not decide is told.
+        if window.len() < usable && !may_decide(&mut window, objective, alpha) {
+            continue;
+        }
         let interval = match objective.statistic.share() {
             None => window.mean(alpha),
             Some(share) => window.quantile(share, alpha),
         };
         let Some(interval) = interval else { continue };
-        let position = if interval.low_us > objective.band.offload_above_us() {
-            Position::Above
-        } else if interval.high_us < objective.band.unoffload_below_us() {
-            Position::Below
-        } else {
-            Position::Inside
-        };
+        let position = position(&interval, objective);
         if position != Position::Inside || interval.high_us - interval.low_us < narrow_us {
             return Ok(reading(&interval, &window, edge.slots_end, position));
         }
         longest = Some(interval);
     }
     Err(undecided(&window, longest, narrow_us))
+}
+
+/// Whether the interval of this window could decide, at best: the intervals themselves are dear.
+fn may_decide(window: &mut Window<'_>, objective: &Objective, alpha: f64) -> bool {
+    let narrow_us = objective.band.narrow_us();
+    match objective.statistic.share() {
+        None => window.mean_at_best(alpha).is_some_and(|best| {
+            position(&best, objective) != Position::Inside || best.high_us - best.low_us < narrow_us
+        }),
+        Some(share) => {
+            let (above_us, below_us) = (
+                objective.band.offload_above_us(),
+                objective.band.unoffload_below_us(),
+            );
+            window.quantile_at_best(share, alpha).is_some_and(|best| {
+                best.may_exceed(above_us)
+                    || best.may_stay_below(below_us)
+                    || (best.may_exceed(best.value_us() - narrow_us)
+                        && best.may_stay_below(best.value_us() + narrow_us))
+            })
+        }
+    }
+}
+
+fn position(interval: &Interval, objective: &Objective) -> Position {
+    if interval.low_us > objective.band.offload_above_us() {
+        Position::Above
+    } else if interval.high_us < objective.band.unoffload_below_us() {
+        Position::Below
+    } else {
+        Position::Inside
+    }
 }
 
 /// Slots, counted from the newest, that began at `since` or later.
