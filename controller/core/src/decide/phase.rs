@@ -188,6 +188,20 @@ impl Phase {
         }
     }
 
+    /// The alarm that lasts.
+    pub(super) const fn alarm(&self) -> Option<Alarm> {
+        match self {
+            Self::Alarmed { alarm } => Some(*alarm),
+            Self::Held { alarm, .. } => *alarm,
+            Self::Observing
+            | Self::Acting { .. }
+            | Self::Verifying { .. }
+            | Self::Relieving { .. }
+            | Self::RollingBack { .. }
+            | Self::CoolingDown { .. } => None,
+        }
+    }
+
     /// Moves every deadline: the time `by` does not count.
     pub(super) fn postpone(&mut self, by: Duration) {
         match self {

@@ -76,17 +76,7 @@ impl Machine<'_> {
         };
         // The alarm dates from the first value outside; it counts where the whole interval is.
         let certain = reading.position != Position::Inside;
-        let before = match phase {
-            Phase::Alarmed { alarm } => Some(*alarm),
-            Phase::Held { alarm, .. } => *alarm,
-            Phase::Observing
-            | Phase::Acting { .. }
-            | Phase::Verifying { .. }
-            | Phase::Relieving { .. }
-            | Phase::RollingBack { .. }
-            | Phase::CoolingDown { .. } => None,
-        };
-        Some(match before {
+        Some(match phase.alarm() {
             Some(alarm) if alarm.direction == direction => Alarm {
                 seen: if certain { alarm.seen.saturating_add(1) } else { 0 },
                 ..alarm

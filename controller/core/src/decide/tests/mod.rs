@@ -12,6 +12,7 @@ mod replicas;
 mod restarts;
 mod rules;
 mod scenarios;
+mod straddling;
 mod together;
 mod users;
 mod verification;
