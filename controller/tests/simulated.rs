@@ -1,4 +1,4 @@
-//! The closed loop on simulated worlds. 100 seeds; others with GMA_FIRST_SEED and GMA_SEEDS, and a seed's story with
+//! The closed loop on simulated worlds. 500 seeds; others with GMA_FIRST_SEED and GMA_SEEDS, and a seed's story with
 //! GMA_TELL. Whether each comes to rest is `make soak`'s to say: seeds that do not are counted there, and fail it.
 
 #![allow(
@@ -30,7 +30,7 @@ fn seeds_keep_the_rules() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let sweep = sweep(
         number("GMA_FIRST_SEED", 1),
-        number("GMA_SEEDS", 100),
+        number("GMA_SEEDS", 500),
         threads,
         &|| {},
     )
@@ -49,4 +49,11 @@ fn seeds_keep_the_rules() {
         sweep.moves as u64 > sweep.seeds && sweep.kept > sweep.moves / 2,
         "{sweep:?}"
     );
+    // All 15 kinds of fault and all 7 of decision happen.
+    if sweep.seeds >= 500 {
+        assert!(
+            sweep.faults.len() == 15 && sweep.decisions.len() == 7,
+            "{sweep:?}"
+        );
+    }
 }

@@ -17,9 +17,10 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gma_core::decide::{Config, Effect, Outcome, State, Trigger};
+use gma_core::decide::{Config, Direction, Effect, Outcome, State, Trigger};
 use gma_core::world::{Draw, Users, World};
 use serde::Serialize;
 
@@ -39,7 +40,7 @@ const TICKS_A_ROUND: u32 = 2;
 /// Users leave at the end, and all that was counted arrives within this: longer than the longest wait before a report is
 /// sent again, a round trip, and a heartbeat.
 const FLUSH: Duration = Duration::from_secs(45);
-/// Inputs that are constant for this long find the machine at rest.
+/// Inputs that are constant for this long find the machine at rest; counted anew where a move that went back is tried again.
 pub const AT_REST_AFTER: Duration = Duration::from_secs(300);
 
 /// What a run was like.
@@ -58,7 +59,12 @@ pub struct Summary {
     pub kept: usize,
     /// Those that went back.
     pub rolled_back: usize,
-    /// Seconds of constant inputs after which nothing was written any more.
+    /// Decisions that began, by their kind.
+    pub decisions: BTreeMap<&'static str, usize>,
+    /// Faults, by their kind.
+    pub faults: BTreeMap<&'static str, usize>,
+    /// Seconds of constant inputs, or since a move that went back was last tried again, after which nothing was written any
+    /// more.
     pub rest_after_s: f64,
     /// Changes of direction under constant inputs, at the edge with most.
     pub turns: usize,
@@ -193,6 +199,9 @@ impl Simulation {
         let Effect::Record { decision } = effect else {
             return;
         };
+        if decision.outcome == Outcome::Running {
+            *self.summary.decisions.entry(kind(&decision.trigger)).or_default() += 1;
+        }
         if !matches!(decision.trigger, Trigger::Band { .. }) {
             return;
         }
@@ -211,6 +220,9 @@ impl Simulation {
     pub fn happen(&mut self, fault: &Fault) -> Result<(), String> {
         let now = self.world.now();
         self.story.tell(now, &format!("{fault:?}"));
+        if let Some(kind) = fault.kind() {
+            *self.summary.faults.entry(kind).or_default() += 1;
+        }
         match fault {
             Fault::World(change) => self.world.change(change),
             Fault::Network(network) => self.filters.network = network.clone(),
@@ -258,7 +270,7 @@ impl Simulation {
             return Err("the controller is away at the end".to_owned());
         };
         let accounting = controller.telemetry.accounting();
-        let mut heard = std::collections::BTreeMap::new();
+        let mut heard = BTreeMap::new();
         for key in &accounting.keys {
             *heard.entry(key.node.as_str()).or_insert(0) += key.count + key.long_count;
         }
@@ -280,6 +292,20 @@ impl Simulation {
             counted += truth;
         }
         Ok(counted)
+    }
+}
+
+const fn kind(trigger: &Trigger) -> &'static str {
+    match trigger {
+        Trigger::Band { direction, .. } => match direction {
+            Direction::Offload => "offload",
+            Direction::Unoffload => "unoffload",
+        },
+        Trigger::Overload { .. } => "overload",
+        Trigger::OverloadOver { .. } => "overload over",
+        Trigger::InstanceFailed => "instance failed",
+        Trigger::Failing => "calls fail",
+        Trigger::Unfinished => "unfinished",
     }
 }
 
@@ -331,7 +357,9 @@ fn play(simulation: &mut Simulation, scenario: &Scenario) -> Result<Summary, Str
         simulation.tick(&mut |_| {})?;
     }
     let written = simulation.rules.written;
-    let rest_after = written.saturating_sub(scenario.constant_from);
+    // Who tries again after a failure and its back-off begins anew.
+    let quiet_from = scenario.constant_from.max(simulation.rules.retried);
+    let rest_after = written.saturating_sub(quiet_from);
     let turns = simulation.rules.turns(scenario.constant_from);
     let hours = (scenario.end - scenario.constant_from).as_secs_f64() / 3600.0;
     let most = (MOST_TURNS_AN_HOUR as f64 * hours).ceil() as usize;
@@ -341,7 +369,9 @@ fn play(simulation: &mut Simulation, scenario: &Scenario) -> Result<Summary, Str
         ))
     } else if rest_after > AT_REST_AFTER {
         let seconds = rest_after.as_secs();
-        Some(format!("still at work after {seconds} s of constant inputs"))
+        Some(format!(
+            "still at work after {seconds} s of constant inputs and no second try"
+        ))
     } else {
         None
     };

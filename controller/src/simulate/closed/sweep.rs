@@ -1,5 +1,6 @@
 //! Many seeds, on all cores; the result does not depend on how many there are.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 use super::{Failure, Scenario, Summary, run};
 
 /// Failures that are kept with their stories; all are counted.
-const KEPT_FAILURES: usize = 5;
+const KEPT_FAILURES: usize = 20;
 
 /// What many seeds were like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -32,6 +33,10 @@ pub struct Sweep {
     pub kept: usize,
     /// Those that went back.
     pub rolled_back: usize,
+    /// Decisions that began, by their kind.
+    pub decisions: BTreeMap<&'static str, usize>,
+    /// Faults, by their kind.
+    pub faults: BTreeMap<&'static str, usize>,
     /// Most changes of direction at one edge under constant inputs.
     pub most_turns: usize,
     /// Longest time of constant inputs after which nothing was written any more, seconds.
@@ -60,6 +65,8 @@ impl Sweep {
                 self.moves += summary.moves;
                 self.kept += summary.kept;
                 self.rolled_back += summary.rolled_back;
+                sum_up(&mut self.decisions, &summary.decisions);
+                sum_up(&mut self.faults, &summary.faults);
                 self.most_turns = self.most_turns.max(summary.turns);
                 self.longest_rest_after_s = self.longest_rest_after_s.max(summary.rest_after_s);
             }
@@ -68,6 +75,12 @@ impl Sweep {
                 keep(&mut self.failures, *failure);
             }
         }
+    }
+}
+
+fn sum_up(sums: &mut BTreeMap<&'static str, usize>, more: &BTreeMap<&'static str, usize>) {
+    for (kind, count) in more {
+        *sums.entry(kind).or_default() += count;
     }
 }
 

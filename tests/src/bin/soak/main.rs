@@ -181,6 +181,9 @@ fn print_seeds(sweep: &Sweep, told: &Progress) {
     println!("moves                {:>14}", sweep.moves);
     println!("  kept               {:>14}", sweep.kept);
     println!("  went back          {:>14}", sweep.rolled_back);
+    for (kind, count) in sweep.decisions.iter().chain(&sweep.faults) {
+        println!("  {kind:<24}{count:>9}");
+    }
     println!("most turns           {:>14}", sweep.most_turns);
     println!("at rest after, most  {:>12.0} s", sweep.longest_rest_after_s);
 }
