@@ -158,7 +158,8 @@ fn sentence(edge: &EdgeState, now: Timestamp) -> String {
                 Direction::Offload => "above",
                 Direction::Unoffload => "below",
             };
-            format!("alarmed: {side} the band in {} evaluations", alarm.seen)
+            let plural = if alarm.seen == 1 { "" } else { "s" };
+            format!("alarmed: {side} the band in {} evaluation{plural}", alarm.seen)
         }
         Phase::Acting { plan, progress } => format!("acting, {}: {}", progress.sentence(), plan.sentence()),
         Phase::Verifying { plan, until, .. } => {
