@@ -51,7 +51,8 @@ impl Machine<'_> {
             }
         }
         let asked = alarm.asked.map(|asked| now.since(asked));
-        if asked.is_some_and(|since| since < self.turn.config.ask_again) {
+        let pause = alarm.ask_again(&reading, now, self.turn.config);
+        if asked.is_some_and(|since| since < pause) {
             return Next::Continue(match phase {
                 Phase::Held { reason, since, .. } => Phase::Held {
                     reason,
@@ -94,6 +95,7 @@ impl Machine<'_> {
                 },
                 seen: u32::from(certain),
                 asked: None,
+                planless: None,
             },
         })
     }

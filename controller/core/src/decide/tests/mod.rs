@@ -1,6 +1,7 @@
 //! The machine in a small simulated world under fake time, and its rules one by one.
 
 mod actions;
+mod asking;
 mod failing;
 mod failures;
 mod holds;
