@@ -23,6 +23,8 @@ pub struct Sweep {
     pub failed: u64,
     /// Seeds that constant inputs did not bring to rest in time, or in which moves turned too often.
     pub restless: u64,
+    /// Seeds that came to rest, and later than the others.
+    pub late: u64,
     /// User requests.
     pub requests: u64,
     /// Requests that all proxies counted.
@@ -59,6 +61,8 @@ impl Sweep {
                 if let Some(story) = summary.restless {
                     self.restless += 1;
                     keep(&mut self.restless_stories, story);
+                } else {
+                    self.late += u64::from(summary.is_late);
                 }
                 self.requests += summary.requests;
                 self.counted += summary.counted;

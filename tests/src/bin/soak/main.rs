@@ -175,6 +175,7 @@ fn print_seeds(sweep: &Sweep, told: &Progress) {
     }
     println!("seeds                {:>14}", sweep.seeds);
     println!("rules broken         {:>14}", sweep.failed);
+    println!("late at rest         {:>14}", sweep.late);
     println!("not at rest          {:>14}", sweep.restless);
     println!("user requests        {:>14}", sweep.requests);
     println!("counted by proxies   {:>14}", sweep.counted);
