@@ -31,8 +31,6 @@
 //! effective count: Korn and Graubard, Survey Methodology 1998), and the delays at these shares of the requests are
 //! the interval's ends (Woodruff, JASA 1952).
 
-use std::collections::BTreeMap;
-
 use statrs::distribution::{Beta, ContinuousCDF, Normal, StudentsT};
 
 use crate::snapshot::DelaySlot;
@@ -72,8 +70,32 @@ pub struct Window<'a> {
     slots: Vec<&'a DelaySlot>,
     requests: u64,
     sum_us: u64,
-    /// Requests by the middle of their bucket, microseconds.
-    histogram: BTreeMap<u32, u64>,
+    /// Of the durations by the middles of their buckets, microseconds: sum, and sum of the squares. Whole numbers: the order
+    /// in which slots come does not matter.
+    moments: (u128, u128),
+    /// Requests by the middle of their bucket, microseconds, ascending: of the first `counted` slots, because only a quantile
+    /// needs it.
+    histogram: Vec<(u32, u64)>,
+    counted: usize,
+}
+
+/// Where a quantile lies, and how exactly that is known.
+struct Ranks {
+    /// Middle of its bucket, microseconds.
+    value: u32,
+    estimate: Estimate,
+    effective: f64,
+}
+
+/// What the interval of a quantile could be if the error of its share were known exactly: that of [`Window::quantile`] reaches at
+/// least as far on both sides. Its ends are not computed, only compared: one value of the Beta distribution for each.
+#[derive(Debug)]
+pub struct AtBest<'w, 'a> {
+    window: &'w Window<'a>,
+    value: u32,
+    hits: f64,
+    others: f64,
+    alpha: f64,
 }
 
 /// A share or a mean, with its error.
@@ -99,8 +121,30 @@ impl<'a> Window<'a> {
         self.requests = self.requests.saturating_add(older.count);
         self.sum_us = self.sum_us.saturating_add(older.sum_us);
         for (middle_us, count) in older.buckets.iter() {
-            *self.histogram.entry(*middle_us).or_default() += u64::from(*count);
+            let (us, count) = (u128::from(*middle_us), u128::from(*count));
+            self.moments.0 += us * count;
+            self.moments.1 += us * us * count;
         }
+    }
+
+    /// Brings the histogram up to the slots.
+    fn count(&mut self) {
+        let mut merged = Vec::new();
+        for slot in self.slots.iter().skip(self.counted) {
+            merged.reserve(self.histogram.len() + slot.buckets.len());
+            let mut known = self.histogram.iter().copied().peekable();
+            for &(middle_us, count) in slot.buckets.iter() {
+                while let Some(before) = known.next_if(|(us, _)| *us < middle_us) {
+                    merged.push(before);
+                }
+                let same = known.next_if(|(us, _)| *us == middle_us).map_or(0, |(_, n)| n);
+                merged.push((middle_us, same + u64::from(count)));
+            }
+            merged.extend(known);
+            std::mem::swap(&mut self.histogram, &mut merged);
+            merged.clear();
+        }
+        self.counted = self.slots.len();
     }
 
     /// Slots.
@@ -120,25 +164,29 @@ impl<'a> Window<'a> {
 
     /// The mean; none with fewer than [`LEAST_SLOTS`] or [`LEAST_REQUESTS`]. `alpha` lies in 0 … 1.
     pub fn mean(&self, alpha: f64) -> Option<Interval> {
+        self.mean_with(|estimate| estimate.t(alpha))
+    }
+
+    /// What the mean's interval would be if the error were known exactly: it lies in that of [`Window::mean`], and costs a
+    /// tenth.
+    pub fn mean_at_best(&self, alpha: f64) -> Option<Interval> {
+        self.mean_with(|_| normal(alpha))
+    }
+
+    fn mean_with(&self, errors: impl Fn(&Estimate) -> f64) -> Option<Interval> {
         if !self.is_enough() {
             return None;
         }
         let requests = float(self.requests);
         let value_us = float(self.sum_us) / requests;
-        let of_buckets = |power: i32| {
-            let terms = self.histogram.iter();
-            terms
-                .map(|(us, n)| f64::from(*us).powi(power) * float(*n))
-                .sum::<f64>()
-                / requests
-        };
-        let spread = (of_buckets(2) - of_buckets(1).powi(2)).max(0.0);
+        let (sum, squares) = self.moments;
+        let spread = (wide(squares) / requests - (wide(sum) / requests).powi(2)).max(0.0);
         let sums = self
             .slots
             .iter()
             .map(|slot| (float(slot.count), float(slot.sum_us)));
         let estimate = Estimate::of(sums, value_us, spread / requests);
-        let half = estimate.t(alpha) * estimate.variance.sqrt();
+        let half = errors(&estimate) * estimate.variance.sqrt();
         let interval = Interval {
             value_us,
             low_us: (value_us - half).max(0.0),
@@ -150,24 +198,17 @@ impl<'a> Window<'a> {
 
     /// The delay that a `share` (in 0 … 1) of the requests does not exceed; none with fewer than [`LEAST_SLOTS`] or
     /// [`LEAST_REQUESTS`]. As exact as the buckets: 0.5 %. `alpha` lies in 0 … 1.
-    pub fn quantile(&self, share: f64, alpha: f64) -> Option<Interval> {
+    pub fn quantile(&mut self, share: f64, alpha: f64) -> Option<Interval> {
         if !self.is_enough() {
             return None;
         }
+        let Ranks {
+            value,
+            estimate,
+            effective,
+        } = self.ranks(share)?;
         let requests = float(self.requests);
-        let value = self.at(share)?;
-        let below = self.slots.iter().map(|slot| {
-            let upto = slot.buckets.partition_point(|(middle_us, _)| *middle_us <= value);
-            let counts = slot.buckets.iter().take(upto);
-            (float(slot.count), counts.map(|(_, n)| f64::from(*n)).sum::<f64>())
-        });
-        let below: Vec<(f64, f64)> = below.collect();
-        // Of the requests, this share is at or below the bucket: a little more than asked for.
-        let found = below.iter().map(|(_, n)| n).sum::<f64>() / requests;
-        let spread = share * (1.0 - share);
-        let estimate = Estimate::of(below.into_iter(), found, spread / requests);
         let ratio = normal(alpha) / estimate.t(alpha);
-        let effective = effective(spread, estimate.variance, requests);
         let size = effective * ratio * ratio;
         let (hits, others) = (share * size, (1.0 - share) * size);
         let low = Beta::new(hits, others + 1.0).ok()?.inverse_cdf(alpha / 2.0);
@@ -186,6 +227,53 @@ impl<'a> Window<'a> {
         })
     }
 
+    /// What the ends of [`Window::quantile`]'s interval can't exceed; at a tenth of its cost.
+    pub fn quantile_at_best(&mut self, share: f64, alpha: f64) -> Option<AtBest<'_, 'a>> {
+        if !self.is_enough() {
+            return None;
+        }
+        let Ranks { value, effective, .. } = self.ranks(share)?;
+        Some(AtBest {
+            window: self,
+            value,
+            hits: share * effective,
+            others: (1.0 - share) * effective,
+            alpha,
+        })
+    }
+
+    /// The histogram is up to the slots after this.
+    fn ranks(&mut self, share: f64) -> Option<Ranks> {
+        self.count();
+        let requests = float(self.requests);
+        let value = self.at(share)?;
+        let below = self.slots.iter().map(|slot| {
+            let upto = slot.buckets.partition_point(|(middle_us, _)| *middle_us <= value);
+            let counts = slot.buckets.iter().take(upto);
+            (float(slot.count), counts.map(|(_, n)| f64::from(*n)).sum::<f64>())
+        });
+        let below: Vec<(f64, f64)> = below.collect();
+        // Of the requests, this share is at or below the bucket: a little more than asked for.
+        let found = below.iter().map(|(_, n)| n).sum::<f64>() / requests;
+        let spread = share * (1.0 - share);
+        let estimate = Estimate::of(below.into_iter(), found, spread / requests);
+        let effective = effective(spread, estimate.variance, requests);
+        Some(Ranks {
+            value,
+            estimate,
+            effective,
+        })
+    }
+
+    /// Share of the requests whose bucket's middle is at most `us`.
+    fn share_until(&self, us: f64) -> f64 {
+        let below = self
+            .histogram
+            .iter()
+            .take_while(|(middle_us, _)| f64::from(*middle_us) <= us);
+        below.map(|(_, count)| float(*count)).sum::<f64>() / float(self.requests)
+    }
+
     fn is_enough(&self) -> bool {
         self.slots.len() >= LEAST_SLOTS && self.requests >= LEAST_REQUESTS
     }
@@ -195,13 +283,37 @@ impl<'a> Window<'a> {
         let wanted = share * float(self.requests);
         let mut below = 0.0;
         let reached = self.histogram.iter().find(|(_, count)| {
-            below += float(**count);
+            below += float(*count);
             // A relative 1e-12 of rounding must not move the rank.
             below >= wanted * (1.0 - 1e-12)
         });
-        reached
-            .or(self.histogram.iter().next_back())
-            .map(|(middle_us, _)| *middle_us)
+        reached.or(self.histogram.last()).map(|(middle_us, _)| *middle_us)
+    }
+}
+
+// === impl AtBest ===
+
+/// Quantiles of the Beta distribution are found to fewer digits than this.
+const SLACK: f64 = 1.01;
+
+impl AtBest<'_, '_> {
+    /// The quantile, microseconds.
+    pub fn value_us(&self) -> f64 {
+        f64::from(self.value)
+    }
+
+    /// Whether the lower end may lie above `us`, microseconds.
+    pub fn may_exceed(&self, us: f64) -> bool {
+        let until = self.window.share_until(us);
+        let least = Beta::new(self.hits, self.others + 1.0);
+        self.value_us() > us && least.is_ok_and(|least| least.cdf(until) <= SLACK * self.alpha / 2.0)
+    }
+
+    /// Whether the upper end may lie below `us`, microseconds.
+    pub fn may_stay_below(&self, us: f64) -> bool {
+        let until = self.window.share_until(us);
+        let most = Beta::new(self.hits + 1.0, self.others);
+        self.value_us() < us && most.is_ok_and(|most| most.sf(until) <= SLACK * self.alpha / 2.0)
     }
 }
 
@@ -275,4 +387,9 @@ fn effective(spread: f64, variance: f64, requests: f64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "a relative 1e-16 of a count or sum")]
 fn float(count: u64) -> f64 {
     count as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a relative 1e-16 of a sum")]
+fn wide(sum: u128) -> f64 {
+    sum as f64
 }

@@ -280,7 +280,7 @@ fn quantiles_are_missed_no_more_often_than_promised() {
             for _ in 0..trials {
                 let slots = source.slots(slots, 1.0);
                 source.level = source.normal();
-                let window = Window::of(&slots);
+                let mut window = Window::of(&slots);
                 for (alpha, missed) in [0.05, 1e-4].iter().zip(&mut missed) {
                     let Interval { low_us, high_us, .. } = window.quantile(share, *alpha).unwrap();
                     // Ends are buckets: as exact as 0.5 %.
@@ -321,7 +321,7 @@ fn slots_to_see(noise: Noise, share: Option<f64>, step: f64, seed: u64) -> usize
     let mut row = 0;
     for now in LEAST_SLOTS..=slots.len() {
         let sees = |length: &usize| {
-            let window = Window::of(&slots[now - length..now]);
+            let mut window = Window::of(&slots[now - length..now]);
             let interval = match share {
                 None => window.mean(1e-4),
                 Some(share) => window.quantile(share, 1e-4),
@@ -433,4 +433,36 @@ fn too_little_is_no_interval_and_an_open_end_is_the_longest_delay() {
     let p99 = Window::of(&slots).quantile(0.99, 1e-4).unwrap();
     assert!(p99.high_us >= LONGEST_US && p99.low_us > MEAN_US, "{p99:?}");
     assert!(p99.effective <= 1_000.0);
+}
+
+/// What is spared by asking first is never what would have decided.
+#[test]
+fn no_interval_reaches_further_than_at_best() {
+    let noises = [INDEPENDENT, PROMISED, Noise { sd: 0.3, ..PROMISED }];
+    let mut compared = 0;
+    for (seed, noise) in noises.into_iter().enumerate() {
+        for length in [LEAST_SLOTS, 12, 40, 120] {
+            let slots = Source::new(noise, seed as u64).slots(length, 1.0);
+            let mut window = Window::of(&slots);
+            let (mean, best) = (window.mean(1e-4).unwrap(), window.mean_at_best(1e-4).unwrap());
+            assert!(mean.low_us <= best.low_us && best.high_us <= mean.high_us);
+            for share in [0.5, 0.9, 0.95, 0.99] {
+                let found = window.quantile(share, 1e-4).unwrap();
+                let best = window.quantile_at_best(share, 1e-4).unwrap();
+                assert_eq!(best.value_us(), found.value_us);
+                for part in [0.3, 0.8, 0.9, 0.95, 0.999] {
+                    let (under_us, over_us) = (found.low_us * part, found.high_us / part);
+                    assert!(best.may_exceed(under_us), "{share}, {found:?}: above {under_us}");
+                    assert!(
+                        best.may_stay_below(over_us),
+                        "{share}, {found:?}: below {over_us}"
+                    );
+                    compared += 1;
+                }
+                // It spares something: an interval does not lie above its own middle.
+                assert!(!best.may_exceed(found.value_us) && !best.may_stay_below(found.value_us));
+            }
+        }
+    }
+    assert_eq!(compared, 3 * 4 * 4 * 5);
 }

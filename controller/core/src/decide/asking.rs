@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::Mode;
+use super::config::{Band, Mode};
 use super::evidence::Reading;
 use super::machine::Machine;
-use super::phase::{Alarm, Phase};
+use super::phase::{Alarm, Phase, Planless};
 use super::plan::{Ask, Direction, Outcome, PlannedMove, Trigger};
 use super::prediction::{Correction, PredictionErrors};
 use super::progress::{Pace, Progress};
@@ -25,8 +25,8 @@ pub(super) struct Question {
     /// What the delay shall come to, microseconds. The planner does not know its bias, so it is asked for what will come
     /// to that.
     target_us: f64,
-    /// Where to, if nothing lies as near.
-    wide_us: Option<f64>,
+    /// The middle of the band, where one move goes less far.
+    whole_us: Option<f64>,
     errors: PredictionErrors,
 }
 
@@ -42,13 +42,28 @@ impl Question {
         self
     }
 
-    /// Asks for a larger change; none where that was asked already.
+    /// What is asked where no placement lies so near; none where that was asked already.
     pub(super) fn wider(&self) -> Option<Self> {
-        let target_us = self.wide_us?;
-        let wide_us = None;
+        self.whole()
+            .filter(|_| self.ask.direction == Direction::Unoffload)
+    }
+
+    /// Whether the band can be reached at all: what is asked of an offload that ends above it. A first step to nowhere would
+    /// be made or not as the delay's noise has it, because half of the delay is no bound that means anything to users.
+    pub(super) fn beyond(&self, answer: &Answer, band: Band) -> Option<Self> {
+        let ends_above = answer
+            .as_ref()
+            .is_ok_and(|(planned, _)| planned.predicted_us > band.offload_above_us());
+        self.whole()
+            .filter(|_| ends_above && self.ask.direction == Direction::Offload)
+    }
+
+    fn whole(&self) -> Option<Self> {
+        let target_us = self.whole_us?;
+        let whole_us = None;
         Some(
             Self {
-                wide_us,
+                whole_us,
                 ..self.clone()
             }
             .aim(target_us),
@@ -69,7 +84,7 @@ impl Machine<'_> {
             Direction::Offload => target_us.max(reading.value_us * least),
             Direction::Unoffload => target_us.min(reading.value_us / least),
         };
-        let wide_us = (direction == Direction::Unoffload && bounded_us < target_us).then_some(target_us);
+        let whole_us = (bounded_us.total_cmp(&target_us).is_ne()).then_some(target_us);
         let failed = self.edge.backing_off(direction, self.turn.now);
         let fixed = failed
             .map(|(service, _)| service)
@@ -85,7 +100,7 @@ impl Machine<'_> {
             alarm,
             reading,
             target_us: bounded_us,
-            wide_us,
+            whole_us,
             errors: self.edge.prediction.get(&direction).copied().unwrap_or_default(),
         }
         .aim(bounded_us)
@@ -99,14 +114,20 @@ impl Machine<'_> {
         busy: &BTreeMap<ServiceName, AreaName>,
     ) {
         let now = self.turn.now;
-        let alarm = Alarm {
-            asked: Some(now),
-            ..question.alarm
-        };
         let begun = self.may_begin(&question, answer, busy);
         self.edge.phase = match begun {
             Ok((planned, correction)) => self.start(&question, planned, correction),
-            Err(reason) => question.was.held(reason, Some(alarm), now),
+            Err(reason) => {
+                let before = question.alarm.planless;
+                let alarm = Alarm {
+                    asked: Some(now),
+                    planless: reason
+                        .is_planless()
+                        .then(|| Planless::again(before, &question.reading, now)),
+                    ..question.alarm
+                };
+                question.was.held(reason, Some(alarm), now)
+            }
         };
     }
 
@@ -242,11 +263,14 @@ impl Machine<'_> {
             Direction::Offload if planned.predicted_us >= planned.measured_us => {
                 refuse("it does not lower the delay")
             }
-            // Cheaper, perhaps, and further from the band: what is below it is not what services are brought for.
+            // Cheaper, perhaps, and no unoffload: below the band services are brought only in exchange for others,
+            Direction::Unoffload if planned.remove.is_empty() => refuse("it takes no service from the edge"),
+            // and only for what comes nearer to it. Where noise decides whether it does, it would decide the way back, too.
             Direction::Unoffload
-                if !planned.add.is_empty() && planned.predicted_us <= planned.measured_us =>
+                if !planned.add.is_empty()
+                    && planned.predicted_us - correction.margin_us() <= planned.measured_us =>
             {
-                refuse("it brings services to the edge and does not raise the delay")
+                refuse("it brings services to the edge and does not surely raise the delay")
             }
             // An unoffload that leaves the band at the other side would be undone at once.
             Direction::Unoffload if planned.predicted_us > offload_above_us => {

@@ -96,6 +96,11 @@ impl Band {
         self.unoffload_below.as_secs_f64() * 1e6
     }
 
+    /// Whether a delay lies in it, its bounds included.
+    pub fn holds(self, us: f64) -> bool {
+        (self.unoffload_below_us()..=self.offload_above_us()).contains(&us)
+    }
+
     /// An interval narrower than this says where a delay lies, microseconds: half the band.
     pub fn narrow_us(self) -> f64 {
         (self.offload_above_us() - self.unoffload_below_us()) / 2.0

@@ -9,6 +9,10 @@
 //!
 //! A window that holds a change is wide, because its batches differ: so the window that decides has mostly begun
 //! after the change. Who must be sure asks with `since`.
+//!
+//! Narrow enough is not certain: a delay that stays a little above the band would be read for ever as "perhaps above". So while
+//! an alarm lasts, that is while every value lies outside, the window grows on over the time of the alarm until its interval
+//! lies wholly outside, too. What was before the alarm is not asked: it may have been another delay.
 
 use std::time::Duration;
 
@@ -64,7 +68,16 @@ pub struct Reading {
     pub position: Position,
 }
 
-/// Reads an edge's user delay against its objective, from slots that began at `since` or later.
+/// From when on slots are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Since {
+    /// None before this is.
+    pub(super) at: Timestamp,
+    /// Every value since then lay outside the band.
+    pub(super) alarm: Option<Timestamp>,
+}
+
+/// Reads an edge's user delay against its objective.
 ///
 /// # Errors
 /// The reason for which nothing is decided.
@@ -73,7 +86,7 @@ pub(super) fn read(
     snapshot: &Snapshot,
     objective: &Objective,
     config: &Config,
-    since: Timestamp,
+    since: Since,
 ) -> Result<Reading, HoldReason> {
     if let Some(reason) = silence(edge) {
         return Err(reason);
@@ -125,41 +138,86 @@ fn shortest(
     edge: &EdgeSnapshot,
     objective: &Objective,
     alpha: f64,
-    since: Timestamp,
+    since: Since,
 ) -> Result<Reading, HoldReason> {
     let narrow_us = objective.band.narrow_us();
     let mut window = Window::default();
     let mut next = LEAST_SLOTS;
     let mut longest: Option<Interval> = None;
-    let usable = usable(edge, since);
+    let mut narrow: Option<Reading> = None;
+    let usable = slots_since(edge, since.at);
+    let alarmed = since.alarm.map_or(0, |alarm| slots_since(edge, alarm));
     for slot in edge.slots.iter().rev().take(usable) {
+        if let Some(narrow) = narrow.filter(|_| window.len() >= alarmed) {
+            return Ok(narrow);
+        }
         window.grow(slot);
         if window.len() < next && window.len() < usable {
             continue;
         }
         next = longer(window.len());
+        // The longest is computed in any case: why it does not decide is told.
+        if window.len() < usable && !may_decide(&mut window, objective, alpha, narrow.is_none()) {
+            continue;
+        }
         let interval = match objective.statistic.share() {
             None => window.mean(alpha),
             Some(share) => window.quantile(share, alpha),
         };
         let Some(interval) = interval else { continue };
-        let position = if interval.low_us > objective.band.offload_above_us() {
-            Position::Above
-        } else if interval.high_us < objective.band.unoffload_below_us() {
-            Position::Below
-        } else {
-            Position::Inside
-        };
-        if position != Position::Inside || interval.high_us - interval.low_us < narrow_us {
+        let position = position(&interval, objective);
+        if position != Position::Inside {
             return Ok(reading(&interval, &window, edge.slots_end, position));
+        }
+        if narrow.is_none() && interval.high_us - interval.low_us < narrow_us {
+            let reading = reading(&interval, &window, edge.slots_end, position);
+            if objective.band.holds(reading.value_us) {
+                return Ok(reading);
+            }
+            narrow = Some(reading);
         }
         longest = Some(interval);
     }
-    Err(undecided(&window, longest, narrow_us))
+    narrow.ok_or_else(|| undecided(&window, longest, narrow_us))
+}
+
+/// Whether the interval of this window could decide, at best: the intervals themselves are dear. `by_width`: one that is narrow
+/// decides, too.
+fn may_decide(window: &mut Window<'_>, objective: &Objective, alpha: f64, by_width: bool) -> bool {
+    let narrow_us = objective.band.narrow_us();
+    match objective.statistic.share() {
+        None => window.mean_at_best(alpha).is_some_and(|best| {
+            let is_narrow = best.high_us - best.low_us < narrow_us;
+            position(&best, objective) != Position::Inside || by_width && is_narrow
+        }),
+        Some(share) => {
+            let (above_us, below_us) = (
+                objective.band.offload_above_us(),
+                objective.band.unoffload_below_us(),
+            );
+            window.quantile_at_best(share, alpha).is_some_and(|best| {
+                best.may_exceed(above_us)
+                    || best.may_stay_below(below_us)
+                    || by_width
+                        && best.may_exceed(best.value_us() - narrow_us)
+                        && best.may_stay_below(best.value_us() + narrow_us)
+            })
+        }
+    }
+}
+
+fn position(interval: &Interval, objective: &Objective) -> Position {
+    if interval.low_us > objective.band.offload_above_us() {
+        Position::Above
+    } else if interval.high_us < objective.band.unoffload_below_us() {
+        Position::Below
+    } else {
+        Position::Inside
+    }
 }
 
 /// Slots, counted from the newest, that began at `since` or later.
-fn usable(edge: &EdgeSnapshot, since: Timestamp) -> usize {
+fn slots_since(edge: &EdgeSnapshot, since: Timestamp) -> usize {
     let slots = edge.slots_end.since(since).as_nanos() / DELAY_SLOT.as_nanos();
     usize::try_from(slots)
         .unwrap_or(usize::MAX)

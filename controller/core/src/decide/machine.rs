@@ -49,6 +49,8 @@ impl Machine<'_> {
             Phase::Relieving { step, .. } => step.in_force().unwrap_or_default(),
             _ => Timestamp::default(),
         };
+        let alarm = phase.alarm().map(|alarm| alarm.since);
+        let since = evidence::Since { at: since, alarm };
         let read = evidence::read(heard, self.turn.snapshot, self.objective, self.turn.config, since);
         self.edge.reading = read.as_ref().ok().copied();
         self.edge.unread = read.as_ref().err().cloned();

@@ -90,7 +90,7 @@ pub use adoption::Adoption;
 pub use config::{Band, Config, EmptyBand, Mode, Objective, Statistic};
 pub use evidence::{Position, Reading};
 pub use overload::Step;
-pub use phase::{Alarm, BackOff, Complaint, EdgeState, Failures, Phase};
+pub use phase::{Alarm, BackOff, Complaint, EdgeState, Failures, Phase, Planless};
 pub use plan::{
     After, Alternative, Ask, Decision, Direction, Outcome, PlannedMove, Planner, Replicas, Searched, Times,
     Trigger,

@@ -20,8 +20,15 @@ use crate::ids::{ServiceName, Timestamp};
 /// Decisions that an edge remembers: what the status shows.
 pub(super) const DECISIONS: usize = 10;
 
+/// Where there is no plan, the pause before the next question is this part of the time without one. In the first 8 s, while a
+/// snapshot may still hold what was before a change, it is asked each second.
+const RARER: u32 = 8;
+
+/// The longest such pause: what the longest window holds is new by then.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
 /// Evaluations in a row on one side of the band.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Alarm {
     /// Where to go.
@@ -32,6 +39,21 @@ pub struct Alarm {
     pub seen: u32,
     /// When the planner was asked last.
     pub asked: Option<Timestamp>,
+    /// The planner found nothing.
+    #[serde(default)]
+    pub planless: Option<Planless>,
+}
+
+/// The planner's answers to an alarm so far: no plan. It is asked ever more rarely, see [`Alarm::ask_again`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Planless {
+    /// Since when.
+    pub since: Timestamp,
+    /// Lower end of the delay's interval then, microseconds.
+    pub low_us: f64,
+    /// Upper end, microseconds.
+    pub high_us: f64,
 }
 
 /// What an edge's machine is doing. Each variant carries what is valid then, and no more.
@@ -174,6 +196,38 @@ pub struct EdgeState {
     pub(super) paths: Option<Paths>,
 }
 
+// === impl Alarm ===
+
+impl Alarm {
+    /// How long after the last question the next is asked. Each question is put with a delay that was measured anew, so of
+    /// many a plan that is none on the whole would come by chance: a question each second is 300 chances in 5 minutes. With
+    /// the pause in proportion to the time without a plan their number grows like its logarithm. A delay that is certainly
+    /// another one begins anew.
+    pub(super) fn ask_again(&self, reading: &Reading, now: Timestamp, config: &Config) -> Duration {
+        let planless = self.planless.filter(|planless| planless.is_of(reading));
+        let pause = planless.map_or(Duration::ZERO, |planless| now.since(planless.since) / RARER);
+        pause.clamp(config.ask_again, LONGEST_PAUSE.max(config.ask_again))
+    }
+}
+
+// === impl Planless ===
+
+impl Planless {
+    /// After another answer without a plan.
+    pub(super) fn again(before: Option<Self>, reading: &Reading, now: Timestamp) -> Self {
+        before.filter(|before| before.is_of(reading)).unwrap_or(Self {
+            since: now,
+            low_us: reading.low_us,
+            high_us: reading.high_us,
+        })
+    }
+
+    /// Whether the delay may still be the same.
+    fn is_of(&self, reading: &Reading) -> bool {
+        reading.low_us <= self.high_us && self.low_us <= reading.high_us
+    }
+}
+
 // === impl Phase ===
 
 impl Phase {
@@ -185,6 +239,20 @@ impl Phase {
             | Self::Relieving { plan, .. }
             | Self::RollingBack { plan, .. } => Some(plan),
             Self::Observing | Self::Alarmed { .. } | Self::CoolingDown { .. } | Self::Held { .. } => None,
+        }
+    }
+
+    /// The alarm that lasts.
+    pub(super) const fn alarm(&self) -> Option<Alarm> {
+        match self {
+            Self::Alarmed { alarm } => Some(*alarm),
+            Self::Held { alarm, .. } => *alarm,
+            Self::Observing
+            | Self::Acting { .. }
+            | Self::Verifying { .. }
+            | Self::Relieving { .. }
+            | Self::RollingBack { .. }
+            | Self::CoolingDown { .. } => None,
         }
     }
 

@@ -215,6 +215,11 @@ impl HoldReason {
     pub(super) const fn is_blindness(&self) -> bool {
         matches!(self, Self::LowCoverage { .. } | Self::StaleTelemetry { .. })
     }
+
+    /// Whether the planner has no plan for what was measured: another measurement of the same says no more.
+    pub(super) const fn is_planless(&self) -> bool {
+        matches!(self, Self::NoPlan { why } if !matches!(why, NoPlan::NotEnoughData { .. }))
+    }
 }
 
 impl fmt::Display for HoldReason {

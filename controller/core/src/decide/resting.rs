@@ -51,7 +51,8 @@ impl Machine<'_> {
             }
         }
         let asked = alarm.asked.map(|asked| now.since(asked));
-        if asked.is_some_and(|since| since < self.turn.config.ask_again) {
+        let pause = alarm.ask_again(&reading, now, self.turn.config);
+        if asked.is_some_and(|since| since < pause) {
             return Next::Continue(match phase {
                 Phase::Held { reason, since, .. } => Phase::Held {
                     reason,
@@ -76,17 +77,7 @@ impl Machine<'_> {
         };
         // The alarm dates from the first value outside; it counts where the whole interval is.
         let certain = reading.position != Position::Inside;
-        let before = match phase {
-            Phase::Alarmed { alarm } => Some(*alarm),
-            Phase::Held { alarm, .. } => *alarm,
-            Phase::Observing
-            | Phase::Acting { .. }
-            | Phase::Verifying { .. }
-            | Phase::Relieving { .. }
-            | Phase::RollingBack { .. }
-            | Phase::CoolingDown { .. } => None,
-        };
-        Some(match before {
+        Some(match phase.alarm() {
             Some(alarm) if alarm.direction == direction => Alarm {
                 seen: if certain { alarm.seen.saturating_add(1) } else { 0 },
                 ..alarm
@@ -104,6 +95,7 @@ impl Machine<'_> {
                 },
                 seen: u32::from(certain),
                 asked: None,
+                planless: None,
             },
         })
     }

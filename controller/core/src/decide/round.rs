@@ -71,6 +71,7 @@ impl Round<'_> {
         if wider {
             answers = self.ask(&questions, edges);
         }
+        self.hold_steps_to_nowhere(&questions, &mut answers, edges);
         for (name, question) in questions {
             let busy = routes::busy(edges);
             let answer = answers.remove(name);
@@ -78,6 +79,28 @@ impl Round<'_> {
                 (config.edges.get(name), edges.get_mut(name), answer)
             {
                 self.machine(name, objective, edge).begin(question, answer, &busy);
+            }
+        }
+    }
+
+    /// Of an offload that takes several moves the first is made only if the band can be reached.
+    fn hold_steps_to_nowhere<'e>(
+        &mut self,
+        questions: &BTreeMap<&'e AreaName, Question>,
+        answers: &mut BTreeMap<&'e AreaName, Answer>,
+        edges: &mut BTreeMap<AreaName, EdgeState>,
+    ) {
+        let beyond = |(name, question): (&&'e AreaName, &Question)| {
+            let band = self.config.edges.get(*name)?.band;
+            Some((*name, question.beyond(answers.get(name)?, band)?))
+        };
+        let beyond: BTreeMap<_, _> = questions.iter().filter_map(beyond).collect();
+        if beyond.is_empty() {
+            return;
+        }
+        for (name, answer) in self.ask(&beyond, edges) {
+            if answer.is_err() {
+                answers.insert(name, answer);
             }
         }
     }

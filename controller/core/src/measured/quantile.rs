@@ -89,11 +89,11 @@ impl Tail {
             now,
             sigma: LEAST_SIGMA,
         };
-        let mut least = best.misfit();
+        let mut least = best.misfit(f64::INFINITY);
         let mut tried = best.clone();
         while tried.sigma < MOST_SIGMA {
             tried.sigma *= SIGMA_STEP;
-            let misfit = tried.misfit();
+            let misfit = tried.misfit(least);
             if misfit < least {
                 (least, best.sigma) = (misfit, tried.sigma);
             }
@@ -125,39 +125,46 @@ impl Tail {
         (statistic.of(&self.measured) + change).max(0.0)
     }
 
-    fn misfit(&self) -> f64 {
-        [Statistic::P50, Statistic::P90, Statistic::P95, Statistic::P99]
+    /// Sum of squares; not summed up to its end where it is `enough` before.
+    fn misfit(&self, enough: f64) -> f64 {
+        let statistics = [Statistic::P50, Statistic::P90, Statistic::P95, Statistic::P99];
+        let measured = statistics
             .into_iter()
-            .filter_map(|statistic| Some((statistic.share()?, statistic.of(&self.measured))))
-            .filter(|(_, measured)| *measured > 0.0)
-            .map(|(share, measured)| {
-                let model = self.quantile(share, self.measured.mean_us, &self.now);
-                (model / measured).ln().powi(2)
-            })
-            .sum()
+            .filter_map(|statistic| Some((statistic.share()?, statistic.of(&self.measured))));
+        let mut sum = 0.0;
+        for (share, measured) in measured.filter(|(_, measured)| *measured > 0.0) {
+            let model = self.quantile(share, self.measured.mean_us, &self.now);
+            sum += (model / measured).ln().powi(2);
+            if sum >= enough {
+                break;
+            }
+        }
+        sum
     }
 
     /// Q_p(m, K), µs, by halving an interval that holds it.
     fn quantile(&self, share: f64, mean_us: f64, crossings: &Crossings) -> f64 {
         let each_us = crossings.each().as_f64();
         let rest_us = (mean_us - each_us * crossings.mean()).max(LEAST_REST * mean_us);
-        let within = |t_us: f64| -> f64 {
-            crossings
-                .numbered()
-                .filter(|(_, probability)| *probability > 0.0)
-                .map(|(count, probability)| probability * self.rest_within(t_us - count * each_us, rest_us))
-                .sum()
+        // Whether the share lies within; the sum is done once it does.
+        let within = |t_us: f64| {
+            let mut sum = 0.0;
+            let mut terms = crossings.numbered().filter(|(_, probability)| *probability > 0.0);
+            terms.any(|(count, probability)| {
+                sum += probability * self.rest_within(t_us - count * each_us, rest_us);
+                sum >= share
+            })
         };
         let (mut low, mut high) = (0.0, mean_us.max(1.0));
-        while within(high) < share && high < f64::MAX / 4.0 {
+        while !within(high) && high < f64::MAX / 4.0 {
             (low, high) = (high, 2.0 * high);
         }
         for _ in 0..HALVINGS {
             let middle = f64::midpoint(low, high);
-            if within(middle) < share {
-                low = middle;
-            } else {
+            if within(middle) {
                 high = middle;
+            } else {
+                low = middle;
             }
         }
         high

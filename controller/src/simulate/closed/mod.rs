@@ -17,9 +17,10 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gma_core::decide::{Config, Effect, Outcome, State, Trigger};
+use gma_core::decide::{Config, Direction, Effect, Outcome, State, Trigger};
 use gma_core::world::{Draw, Users, World};
 use serde::Serialize;
 
@@ -39,8 +40,11 @@ const TICKS_A_ROUND: u32 = 2;
 /// Users leave at the end, and all that was counted arrives within this: longer than the longest wait before a report is
 /// sent again, a round trip, and a heartbeat.
 const FLUSH: Duration = Duration::from_secs(45);
-/// Inputs that are constant for this long find the machine at rest.
+/// Inputs that are constant for this long find the machine at rest; counted anew where a move that went back is tried again.
 pub const AT_REST_AFTER: Duration = Duration::from_secs(300);
+/// How long a delay at the very bound takes to be told from it is not bounded: a single decision may come late, if rest follows
+/// it. So who is not at rest in time goes on for this long, and has to be for [`AT_REST_AFTER`] in the end.
+const LATE: Duration = Duration::from_secs(900);
 
 /// What a run was like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -58,8 +62,15 @@ pub struct Summary {
     pub kept: usize,
     /// Those that went back.
     pub rolled_back: usize,
-    /// Seconds of constant inputs after which nothing was written any more.
+    /// Decisions that began, by their kind.
+    pub decisions: BTreeMap<&'static str, usize>,
+    /// Faults, by their kind.
+    pub faults: BTreeMap<&'static str, usize>,
+    /// Seconds of constant inputs, or since a move that went back was last tried again, after which nothing was written any
+    /// more.
     pub rest_after_s: f64,
+    /// Rest came later than after [`AT_REST_AFTER`].
+    pub is_late: bool,
     /// Changes of direction under constant inputs, at the edge with most.
     pub turns: usize,
     /// Constant inputs did not bring it to rest: the story.
@@ -193,6 +204,9 @@ impl Simulation {
         let Effect::Record { decision } = effect else {
             return;
         };
+        if decision.outcome == Outcome::Running {
+            *self.summary.decisions.entry(kind(&decision.trigger)).or_default() += 1;
+        }
         if !matches!(decision.trigger, Trigger::Band { .. }) {
             return;
         }
@@ -211,6 +225,9 @@ impl Simulation {
     pub fn happen(&mut self, fault: &Fault) -> Result<(), String> {
         let now = self.world.now();
         self.story.tell(now, &format!("{fault:?}"));
+        if let Some(kind) = fault.kind() {
+            *self.summary.faults.entry(kind).or_default() += 1;
+        }
         match fault {
             Fault::World(change) => self.world.change(change),
             Fault::Network(network) => self.filters.network = network.clone(),
@@ -252,13 +269,40 @@ impl Simulation {
         }
     }
 
+    /// Constant inputs, or the time since a move that went back was last tried again, after which nothing was written any more:
+    /// who tries again after a failure and its back-off begins anew.
+    fn rest_after(&self, constant_from: Duration) -> Duration {
+        let quiet_from = constant_from.max(self.rules.retried);
+        self.rules.written.saturating_sub(quiet_from)
+    }
+
+    /// What it does that is no rest.
+    fn work(&self, constant_from: Duration) -> Option<String> {
+        let rest_after = self.rest_after(constant_from);
+        let was_quiet = self.world.now().saturating_sub(self.rules.written) >= AT_REST_AFTER;
+        (rest_after > AT_REST_AFTER && !was_quiet).then(|| {
+            let seconds = rest_after.as_secs();
+            format!("still at work after {seconds} s of constant inputs and no second try")
+        })
+    }
+
+    /// Moves that turn too often.
+    fn flapping(&self, constant_from: Duration) -> Option<String> {
+        let turns = self.rules.turns(constant_from);
+        let hours = self.world.now().saturating_sub(constant_from).as_secs_f64() / 3600.0;
+        let most = (MOST_TURNS_AN_HOUR as f64 * hours).ceil() as usize;
+        (turns > most).then(|| {
+            format!("{turns} moves turned against the one before under constant inputs, at most {most}")
+        })
+    }
+
     /// All that was counted has arrived, once.
     fn check_counts(&self) -> Result<u64, String> {
         let Some(controller) = &self.controller else {
             return Err("the controller is away at the end".to_owned());
         };
         let accounting = controller.telemetry.accounting();
-        let mut heard = std::collections::BTreeMap::new();
+        let mut heard = BTreeMap::new();
         for key in &accounting.keys {
             *heard.entry(key.node.as_str()).or_insert(0) += key.count + key.long_count;
         }
@@ -280,6 +324,20 @@ impl Simulation {
             counted += truth;
         }
         Ok(counted)
+    }
+}
+
+const fn kind(trigger: &Trigger) -> &'static str {
+    match trigger {
+        Trigger::Band { direction, .. } => match direction {
+            Direction::Offload => "offload",
+            Direction::Unoffload => "unoffload",
+        },
+        Trigger::Overload { .. } => "overload",
+        Trigger::OverloadOver { .. } => "overload over",
+        Trigger::InstanceFailed => "instance failed",
+        Trigger::Failing => "calls fail",
+        Trigger::Unfinished => "unfinished",
     }
 }
 
@@ -330,21 +388,18 @@ fn play(simulation: &mut Simulation, scenario: &Scenario) -> Result<Summary, Str
         }
         simulation.tick(&mut |_| {})?;
     }
-    let written = simulation.rules.written;
-    let rest_after = written.saturating_sub(scenario.constant_from);
+    let is_late = simulation.work(scenario.constant_from).is_some();
+    let mut restless = simulation.flapping(scenario.constant_from);
+    if is_late && restless.is_none() {
+        let until = scenario.end + LATE;
+        while simulation.world.now() < until {
+            simulation.tick(&mut |_| {})?;
+        }
+        restless = simulation.flapping(scenario.constant_from);
+        restless = restless.or_else(|| simulation.work(scenario.constant_from));
+    }
+    let rest_after = simulation.rest_after(scenario.constant_from);
     let turns = simulation.rules.turns(scenario.constant_from);
-    let hours = (scenario.end - scenario.constant_from).as_secs_f64() / 3600.0;
-    let most = (MOST_TURNS_AN_HOUR as f64 * hours).ceil() as usize;
-    let restless = if turns > most {
-        Some(format!(
-            "{turns} moves turned against the one before under constant inputs, at most {most}"
-        ))
-    } else if rest_after > AT_REST_AFTER {
-        let seconds = rest_after.as_secs();
-        Some(format!("still at work after {seconds} s of constant inputs"))
-    } else {
-        None
-    };
     let restless = restless.map(|what| simulation.story.fail(simulation.world.now(), what));
     let now = simulation.world.now();
     if let Some(controller) = &simulation.controller {
@@ -365,6 +420,7 @@ fn play(simulation: &mut Simulation, scenario: &Scenario) -> Result<Summary, Str
         requests: simulation.users.requests,
         counted,
         rest_after_s: rest_after.as_secs_f64(),
+        is_late,
         turns,
         restless,
         ..simulation.summary.clone()

@@ -7,7 +7,7 @@ use gma_core::cluster::{Cluster, Phase as Life};
 use gma_core::decide::{Config, Decision, Direction, Effect, Outcome, Trigger};
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
 use gma_core::routing::check_plan;
-use gma_core::snapshot::{EdgeSnapshot, Measured};
+use gma_core::snapshot::{Caller, Coverage, EdgeSnapshot, Measured, Snapshot};
 use gma_core::world::World;
 
 use super::controller::Seen;
@@ -49,6 +49,11 @@ pub(super) struct Rules {
     stranded: BTreeMap<(ServiceName, AreaName), Duration>,
     /// The last time anything was written.
     pub(super) written: Duration,
+    /// Edges whose last move went back.
+    failed: BTreeSet<AreaName>,
+    /// The last time an edge tried again after a move that went back: its back-off doubles from 2 minutes to 4 hours, so
+    /// how often is bounded.
+    pub(super) retried: Duration,
 }
 
 // === impl Move ===
@@ -169,7 +174,13 @@ impl Rules {
         };
         if decision.outcome != Outcome::Running {
             self.ended.insert(edge.clone(), seen.now);
+            if matches!(decision.outcome, Outcome::RolledBack { .. }) {
+                self.failed.insert(edge.clone());
+            }
             return Ok(());
+        }
+        if self.failed.remove(edge) {
+            self.retried = world;
         }
         let data = seen.snapshot.edges.get(edge);
         let fresh = data.is_some_and(|data| {
@@ -184,6 +195,13 @@ impl Rules {
             return Err(format!(
                 "a move at {edge} begins with {:.0} % of its gateway heard",
                 100.0 * coverage
+            ));
+        }
+        let coverage = path_coverage(&seen.snapshot, edge);
+        if coverage < config.service_coverage {
+            let percent = 100.0 * coverage;
+            return Err(format!(
+                "a move at {edge} begins with {percent:.0} % of its users' path heard"
             ));
         }
         if let Some(since) = self
@@ -284,6 +302,35 @@ impl Rules {
         };
         self.begun.values().map(of_edge).max().unwrap_or(0)
     }
+}
+
+/// Share of the proxies that were heard, of all instances that requests of an edge's users were seen to reach; 1 of none.
+fn path_coverage(snapshot: &Snapshot, edge: &AreaName) -> f64 {
+    let mut reached: BTreeSet<(&ServiceName, &AreaName)> = BTreeSet::new();
+    loop {
+        let is_on_path = |caller: &Caller| match caller {
+            Caller::User { edge: at } => at == edge,
+            Caller::Instance { service, area } => reached.contains(&(service, area)),
+        };
+        let calls = snapshot.calls.iter().filter(|call| is_on_path(&call.caller));
+        let next: BTreeSet<_> = calls
+            .filter_map(|call| Some((&call.callee, call.callee_area.as_ref()?)))
+            .collect();
+        if next == reached {
+            break;
+        }
+        reached = next;
+    }
+    let on_path = snapshot
+        .coverage
+        .iter()
+        .filter(|row| reached.contains(&(&row.service, &row.area)));
+    let sum = on_path.fold(Coverage::default(), |sum, row| Coverage {
+        expected: sum.expected + row.coverage.expected,
+        heard: sum.heard + row.coverage.heard,
+        blind: sum.blind + row.coverage.blind,
+    });
+    sum.share()
 }
 
 fn is_silent(edge: &EdgeSnapshot) -> bool {

@@ -42,6 +42,32 @@ pub enum Fault {
     },
 }
 
+// === impl Fault ===
+
+impl Fault {
+    /// What goes wrong, or else; none where something is mended.
+    pub fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::World(change) => match *change {
+                Change::Rtt { .. } => Some("round trip"),
+                Change::Cut { is_cut, .. } => is_cut.then_some("link cut"),
+                Change::Rate { rate, .. } => Some(if rate > 0.0 { "rate" } else { "no users" }),
+                Change::Slow { factor, .. } => (factor > 1.0).then_some("slow service"),
+                Change::Errors { share, .. } => (share > 0.0).then_some("errors"),
+                Change::Crash { .. } => Some("crash"),
+                Change::StartUp(within) => within.is_none().then_some("never Ready"),
+            },
+            Self::Network(network) if network.delay > Duration::ZERO => Some("late reports"),
+            Self::Network(network) => (*network != Network::default()).then_some("lost reports"),
+            Self::Blind(_) => Some("blind worker"),
+            Self::Deaf(_) => Some("blind proxy"),
+            Self::Restart { is_saved: true, .. } => Some("restart"),
+            Self::Restart { is_saved: false, .. } => Some("restart without state"),
+            Self::Effects { failed, lost } => (failed + lost > 0.0).then_some("failed or lost effects"),
+        }
+    }
+}
+
 /// A seed's whole story, before it runs.
 #[derive(Clone, Debug)]
 pub struct Scenario {

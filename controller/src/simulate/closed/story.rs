@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use gma_core::cluster::RoutingPlan;
-use gma_core::decide::{Effect, Phase, State};
+use gma_core::decide::{Effect, HoldReason, Phase, State};
 use gma_core::ids::{AreaName, ServiceName};
 
 use super::scenario::Scenario;
@@ -154,11 +154,18 @@ fn phase(phase: &Phase) -> String {
             format!("rolling back ({cause}), {}", progress.sentence())
         }
         Phase::CoolingDown { .. } => "cooling down".to_owned(),
-        Phase::Held { reason, .. } => {
-            let text = format!("{reason:?}");
-            format!("held, {}", text.split([' ', '{']).next().unwrap_or_default())
-        }
+        Phase::Held {
+            reason: HoldReason::NoPlan { why },
+            ..
+        } => format!("held, no plan: {}", kind(why)),
+        Phase::Held { reason, .. } => format!("held, {}", kind(reason)),
     }
+}
+
+/// A variant's name.
+fn kind(value: &impl fmt::Debug) -> String {
+    let text = format!("{value:?}");
+    text.split([' ', '{']).next().unwrap_or_default().to_owned()
 }
 
 /// Percent for callers' own edge, by service and edge.

@@ -1,5 +1,6 @@
 //! Many seeds, on all cores; the result does not depend on how many there are.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 use super::{Failure, Scenario, Summary, run};
 
 /// Failures that are kept with their stories; all are counted.
-const KEPT_FAILURES: usize = 5;
+const KEPT_FAILURES: usize = 20;
 
 /// What many seeds were like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -22,6 +23,8 @@ pub struct Sweep {
     pub failed: u64,
     /// Seeds that constant inputs did not bring to rest in time, or in which moves turned too often.
     pub restless: u64,
+    /// Seeds that came to rest, and later than the others.
+    pub late: u64,
     /// User requests.
     pub requests: u64,
     /// Requests that all proxies counted.
@@ -32,6 +35,10 @@ pub struct Sweep {
     pub kept: usize,
     /// Those that went back.
     pub rolled_back: usize,
+    /// Decisions that began, by their kind.
+    pub decisions: BTreeMap<&'static str, usize>,
+    /// Faults, by their kind.
+    pub faults: BTreeMap<&'static str, usize>,
     /// Most changes of direction at one edge under constant inputs.
     pub most_turns: usize,
     /// Longest time of constant inputs after which nothing was written any more, seconds.
@@ -54,12 +61,16 @@ impl Sweep {
                 if let Some(story) = summary.restless {
                     self.restless += 1;
                     keep(&mut self.restless_stories, story);
+                } else {
+                    self.late += u64::from(summary.is_late);
                 }
                 self.requests += summary.requests;
                 self.counted += summary.counted;
                 self.moves += summary.moves;
                 self.kept += summary.kept;
                 self.rolled_back += summary.rolled_back;
+                sum_up(&mut self.decisions, &summary.decisions);
+                sum_up(&mut self.faults, &summary.faults);
                 self.most_turns = self.most_turns.max(summary.turns);
                 self.longest_rest_after_s = self.longest_rest_after_s.max(summary.rest_after_s);
             }
@@ -68,6 +79,12 @@ impl Sweep {
                 keep(&mut self.failures, *failure);
             }
         }
+    }
+}
+
+fn sum_up(sums: &mut BTreeMap<&'static str, usize>, more: &BTreeMap<&'static str, usize>) {
+    for (kind, count) in more {
+        *sums.entry(kind).or_default() += count;
     }
 }
 

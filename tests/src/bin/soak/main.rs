@@ -175,12 +175,16 @@ fn print_seeds(sweep: &Sweep, told: &Progress) {
     }
     println!("seeds                {:>14}", sweep.seeds);
     println!("rules broken         {:>14}", sweep.failed);
+    println!("late at rest         {:>14}", sweep.late);
     println!("not at rest          {:>14}", sweep.restless);
     println!("user requests        {:>14}", sweep.requests);
     println!("counted by proxies   {:>14}", sweep.counted);
     println!("moves                {:>14}", sweep.moves);
     println!("  kept               {:>14}", sweep.kept);
     println!("  went back          {:>14}", sweep.rolled_back);
+    for (kind, count) in sweep.decisions.iter().chain(&sweep.faults) {
+        println!("  {kind:<24}{count:>9}");
+    }
     println!("most turns           {:>14}", sweep.most_turns);
     println!("at rest after, most  {:>12.0} s", sweep.longest_rest_after_s);
 }

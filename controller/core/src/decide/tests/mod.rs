@@ -1,6 +1,7 @@
 //! The machine in a small simulated world under fake time, and its rules one by one.
 
 mod actions;
+mod asking;
 mod failing;
 mod failures;
 mod holds;
@@ -12,6 +13,7 @@ mod replicas;
 mod restarts;
 mod rules;
 mod scenarios;
+mod straddling;
 mod together;
 mod users;
 mod verification;

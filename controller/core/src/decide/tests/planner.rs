@@ -150,6 +150,13 @@ impl Exhaustive<'_> {
             Direction::Unoffload => cheapest.filter(|(placed, _)| placed.len() < now.len()),
         }
         .ok_or(NoPlan::NoBetterPlacement)?;
+        let reachable_us = predicted_us;
+        if target_us.max(self.0.config.edges[edge].band.offload_above_us()) < reachable_us {
+            return Err(NoPlan::TargetBelowLeak {
+                target_us,
+                reachable_us,
+            });
+        }
         let minus = |a: &BTreeSet<&str>, b: &BTreeSet<&str>| a.difference(b).map(|s| (*s).into()).collect();
         Ok(PlannedMove {
             add: minus(&placed, &now),

@@ -2,7 +2,7 @@
 
 use super::users::delay_slot;
 use super::world::{EDGE, World, area};
-use crate::decide::evidence::{Position, Reading, read};
+use crate::decide::evidence::{Position, Reading, Since, read};
 use crate::decide::reason::Covered;
 use crate::decide::{Band, Config, HoldReason, NoPlan, Objective, PlannedMove, Statistic, accounts};
 use crate::ids::Timestamp;
@@ -24,7 +24,7 @@ fn reading(change: impl Fn(&mut Snapshot)) -> Result<Reading, HoldReason> {
         &snapshot,
         &Objective::default(),
         &config,
-        Timestamp::default(),
+        Since::default(),
     )
 }
 
@@ -109,7 +109,10 @@ fn nothing_from_before_the_asked_time_is_read() {
             &snapshot,
             &Objective::default(),
             &config,
-            since,
+            Since {
+                at: since,
+                alarm: None,
+            },
         )
     };
     assert_eq!(
@@ -227,7 +230,7 @@ fn a_quantile_needs_requests_beyond_it() {
             snapshot,
             &objective,
             &config,
-            Timestamp::default(),
+            Since::default(),
         )
     };
     assert_eq!(read(&snapshot), Err(HoldReason::NoInterval));
