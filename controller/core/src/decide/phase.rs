@@ -44,7 +44,7 @@ pub struct Alarm {
     pub planless: Option<Planless>,
 }
 
-/// The planner's answers to an alarm so far: no plan. It is asked ever more rarely, see [`Alarm::ask_again`].
+/// The planner's answers to an alarm so far: no plan. It is asked ever more rarely.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Planless {
