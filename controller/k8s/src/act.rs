@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::error::{ActError, ask};
-use crate::kube_api::{Id, Kube};
+use crate::kube_api::{Id, Kube, patch_as_us};
 use crate::memory::Memory;
 use crate::object::Object;
 use crate::rule::{MANAGER, Mesh, Release, Rule, Write, release, says};
@@ -314,7 +314,7 @@ impl Hand {
         let api: Api<apps::Deployment> = Api::namespaced(self.kube.client.clone(), &self.hosts.namespace);
         let what = format!("the scale of Deployment {}/{name}", self.hosts.namespace);
         let patch = Patch::Merge(json!({"spec": {"replicas": wanted}}));
-        ask(&what, api.patch_scale(name, &update(), &patch)).await?;
+        ask(&what, api.patch_scale(name, &patch_as_us(), &patch)).await?;
         Ok(())
     }
 
@@ -322,7 +322,11 @@ impl Hand {
         self.kube.check_leading()?;
         let api: Api<apps::Deployment> = Api::namespaced(self.kube.client.clone(), &self.hosts.namespace);
         let what = format!("Deployment {}/{name}", self.hosts.namespace);
-        ask(&what, api.patch_metadata(name, &update(), &Patch::Merge(patch))).await?;
+        ask(
+            &what,
+            api.patch_metadata(name, &patch_as_us(), &Patch::Merge(patch)),
+        )
+        .await?;
         Ok(())
     }
 
@@ -379,13 +383,6 @@ impl Hand {
             }
         };
         look(&mesh)
-    }
-}
-
-fn update() -> PatchParams {
-    PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PatchParams::default()
     }
 }
 

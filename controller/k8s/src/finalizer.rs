@@ -1,14 +1,14 @@
 //! The mark that keeps an object until what was changed for it is restored.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::{Api, Client};
 use serde_json::json;
 
 use crate::api::EdgePlacement;
 use crate::error::{ActError, ask};
 use crate::index::Key;
-use crate::rule::MANAGER;
+use crate::kube_api::patch_as_us;
 
 /// Whether a finalizer is on an object.
 pub(crate) fn is_on(metadata: &ObjectMeta, finalizer: &str) -> bool {
@@ -39,13 +39,9 @@ pub(crate) async fn set(client: &Client, key: &Key, finalizer: &str, on: bool) -
         "finalizers": finalizers,
         "resourceVersion": found.metadata.resource_version,
     }});
-    let parameters = PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
     ask(
         &what,
-        api.patch_metadata(name, &parameters, &Patch::Merge(&patch)),
+        api.patch_metadata(name, &patch_as_us(), &Patch::Merge(&patch)),
     )
     .await?;
     Ok(())

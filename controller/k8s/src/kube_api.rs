@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -230,14 +230,10 @@ impl Kube {
             "the label {LEADER_LABEL} of pod {}/{name}",
             self.settings.namespace
         );
-        let parameters = PatchParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
         let patch = json!({"metadata": {"labels": {LEADER_LABEL: value}}});
         ask(
             &what,
-            pods.patch_metadata(name, &parameters, &Patch::Merge(&patch)),
+            pods.patch_metadata(name, &patch_as_us(), &Patch::Merge(&patch)),
         )
         .await?;
         Ok(())
@@ -254,6 +250,22 @@ impl Kube {
                 "the lease is not given away; another may take it once it ends"
             );
         }
+    }
+}
+
+/// A patch by this controller.
+pub(crate) fn patch_as_us() -> PatchParams {
+    PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+/// A create or replace by this controller.
+pub(crate) fn post_as_us() -> PostParams {
+    PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
     }
 }
 

@@ -10,14 +10,13 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff;
-use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::error::{explain, has_code};
-use crate::rule::MANAGER;
+use crate::kube_api::post_as_us;
 
 /// Time between renewals, and between a candidate's looks.
 const RENEW: Duration = Duration::from_secs(2);
@@ -121,7 +120,7 @@ impl Candidate {
         if spec.holder_identity.as_deref() == Some(identity) {
             spec.holder_identity = None;
             spec.renew_time = Some(now());
-            timeout(ANSWER, api.replace(name, &parameters(), &lease)).await??;
+            timeout(ANSWER, api.replace(name, &post_as_us(), &lease)).await??;
         }
         Ok(())
     }
@@ -166,7 +165,7 @@ impl Candidate {
     /// Whether it leads after this turn.
     async fn try_turn(&mut self, began: Instant) -> Result<bool, kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
-            self.api.create(&parameters(), &self.first()).await?;
+            self.api.create(&post_as_us(), &self.first()).await?;
             return Ok(true);
         };
         let spec = lease.spec.get_or_insert_default();
@@ -185,7 +184,7 @@ impl Candidate {
         spec.lease_duration_seconds = Some(seconds(DURATION));
         spec.renew_time = Some(now());
         self.seen = None;
-        self.api.replace(&self.name, &parameters(), &lease).await?;
+        self.api.replace(&self.name, &post_as_us(), &lease).await?;
         Ok(true)
     }
 
@@ -217,13 +216,6 @@ impl Candidate {
                 ..LeaseSpec::default()
             }),
         }
-    }
-}
-
-fn parameters() -> PostParams {
-    PostParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PostParams::default()
     }
 }
 

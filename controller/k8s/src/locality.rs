@@ -6,6 +6,11 @@ use std::fmt;
 use gma_core::ids::AreaName;
 use gma_core::routing::LocalityPattern;
 
+/// Labels of a node that make its locality.
+pub(crate) const REGION: &str = "topology.kubernetes.io/region";
+pub(crate) const ZONE: &str = "topology.kubernetes.io/zone";
+pub(crate) const SUBZONE: &str = "topology.istio.io/subzone";
+
 /// `region/zone/subzone` of an endpoint or a proxy; a part that is not known is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Locality {
@@ -37,6 +42,16 @@ impl Locality {
             region: next(),
             zone: next(),
             subzone: next(),
+        }
+    }
+
+    /// That of a node, by its labels.
+    pub(crate) fn of_node(labels: &BTreeMap<String, String>) -> Self {
+        let part = |label: &str| labels.get(label).cloned().unwrap_or_default();
+        Self {
+            region: part(REGION),
+            zone: part(ZONE),
+            subzone: part(SUBZONE),
         }
     }
 

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::DeleteParams;
 use kube::{Api, Client};
 
 use crate::act::OBJECT_ANNOTATION;
 use crate::error::{ActError, ask};
 use crate::index::Key;
+use crate::kube_api::post_as_us;
 use crate::rule::MANAGER;
 
 /// Most bytes of a memory: an object of the API server has at most 1 MiB, and binary data grows by a third on its way.
@@ -118,10 +119,7 @@ impl Memory {
             },
         };
         map.binary_data = Some(data);
-        let parameters = PostParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PostParams::default()
-        };
+        let parameters = post_as_us();
         let written = if map.metadata.resource_version.is_some() {
             ask(&self.place, self.api.replace(&self.name, &parameters, &map)).await
         } else {

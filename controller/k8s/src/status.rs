@@ -14,6 +14,7 @@ use crate::api::{
     DecisionStatus, EdgePlacementStatus, EdgeStatus, HeldService, MAX_DECISIONS, MeasuredDelay, PlanStatus,
     Summary,
 };
+use crate::settings::service_name;
 
 /// What a status is made of.
 #[derive(Clone, Copy, Debug)]
@@ -167,21 +168,11 @@ fn summary(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Summary {
         let texts = accounts.iter().map(|(name, account)| text(name, account));
         texts.collect::<Vec<_>>().join(", ")
     };
-    let is_of = |area: &AreaName| *area == told.config.cloud;
-    let in_cloud: BTreeSet<&ServiceName> = told
-        .cluster
-        .instances
-        .iter()
-        .filter(|one| is_of(&one.area))
-        .map(|one| &one.service)
-        .collect();
-    let at_edges: BTreeSet<&ServiceName> = told
-        .cluster
-        .instances
-        .iter()
-        .filter(|one| !is_of(&one.area))
-        .map(|one| &one.service)
-        .collect();
+    let services = |in_cloud: bool| {
+        let instances = told.cluster.instances.iter();
+        let there = instances.filter(|one| (one.area == told.config.cloud) == in_cloud);
+        there.map(|one| &one.service).collect::<BTreeSet<_>>().len()
+    };
     Summary {
         state: each(&|_, account| capital(account.phase)),
         delay: each(&|_, account| {
@@ -190,7 +181,7 @@ fn summary(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Summary {
                 .map_or_else(|| "-".to_owned(), |reading| ms(reading.value_us))
         }),
         target: each(&|name, _| told.config.edges.get(name).map(band).unwrap_or_default()),
-        placed: format!("{}/{}", at_edges.len(), in_cloud.len()),
+        placed: format!("{}/{}", services(false), services(true)),
     }
 }
 
@@ -367,7 +358,7 @@ fn capital(text: &str) -> String {
 
 /// The name of the Service alone.
 fn short(service: &ServiceName) -> String {
-    service.as_str().split('.').next().unwrap_or_default().to_owned()
+    service_name(service).to_owned()
 }
 
 fn ms(micros: f64) -> String {

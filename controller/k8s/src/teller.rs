@@ -57,6 +57,9 @@ struct Writer {
     complaint: Option<String>,
 }
 
+/// Action of an event that is about the object itself.
+const RECONCILE: &str = "Reconcile";
+
 /// Lets [`BURST`] events pass, then one every [`EVENT_EVERY`].
 struct Bucket {
     left: f64,
@@ -112,17 +115,11 @@ impl Teller {
     }
 
     pub(crate) fn warn(&self, reason: &'static str, note: &str) {
-        self.say(EventType::Warning, reason, "Reconcile", note);
+        self.say(EventType::Warning, reason, RECONCILE, note);
     }
 
     fn say(&self, type_: EventType, reason: &str, action: &str, note: &str) {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note.chars().take(NOTE_CHARS).collect()),
-            action: action.to_owned(),
-            secondary: None,
-        };
+        let event = event(type_, reason, action, note);
         if self.events.try_send(event).is_err() {
             debug!(reason, "an event is left out: too many wait");
         }
@@ -146,14 +143,18 @@ pub async fn tell_not_ready(kube: &Kube, id: &Id, reason: &str, message: &str) -
 pub async fn say(kube: &Kube, id: &Id, reason: &str, message: &str) -> Result<(), ActError> {
     kube.check_leading()?;
     let writer = Writer::new(kube, id);
-    let event = Event {
-        type_: EventType::Warning,
-        reason: reason.to_owned(),
-        note: Some(message.chars().take(NOTE_CHARS).collect()),
-        action: "Reconcile".to_owned(),
-        secondary: None,
-    };
+    let event = event(EventType::Warning, reason, RECONCILE, message);
     ask("an event", writer.recorder.publish(&event, &writer.object)).await
+}
+
+fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
+    Event {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(note.chars().take(NOTE_CHARS).collect()),
+        action: action.to_owned(),
+        secondary: None,
+    }
 }
 
 // === impl Writer ===

@@ -15,7 +15,7 @@ use gma_core::sightings::{Sighting, Sightings};
 use crate::index::{Index, Owner, Pod, Service, Target};
 use crate::locality::{AreaMap, Locality};
 use crate::rule::{Areas, Held, Mesh, Order, in_force, write};
-use crate::settings::{Hosts, Wanted};
+use crate::settings::{Hosts, Wanted, service_name};
 
 /// What a view is made of.
 #[derive(Clone, Copy, Debug)]
@@ -191,8 +191,7 @@ impl<'a> Seen<'a> {
     }
 
     fn service_of(&self, host: &ServiceName) -> Option<&'a Service> {
-        let name = host.as_str().split('.').next()?;
-        self.index.services.get(&self.hosts.namespace, name)
+        self.index.services.get(&self.hosts.namespace, service_name(host))
     }
 
     /// The bodies for a service, as things stand.

@@ -1,5 +1,6 @@
 //! Values with a unit, as muPlacer's configuration and Kubernetes objects write them.
 
+use gma_k8s::settings::QUANTITY_SUFFIXES;
 use serde_norway::Value;
 
 use super::node::{kind_of, one_line, scalar_text};
@@ -33,26 +34,6 @@ pub(super) struct BitRate {
 
 const TIMES: [(&str, f64); 4] = [("ms", 1e3), ("s", 1e6), ("m", 60e6), ("h", 3600e6)];
 const RATES: [(&str, f64); 4] = [("kbps", 1e3), ("Mbps", 1e6), ("Gbps", 1e9), ("bps", 1.0)];
-
-/// Suffixes of Kubernetes quantities, longest first where one ends in another.
-/// Source: `k8s.io/apimachinery/pkg/api/resource`, the grammar of `Quantity`.
-const SUFFIXES: [(&str, f64); 15] = [
-    ("Ki", 1024.0),
-    ("Mi", 1_048_576.0),
-    ("Gi", 1_073_741_824.0),
-    ("Ti", 1_099_511_627_776.0),
-    ("Pi", 1_125_899_906_842_624.0),
-    ("Ei", 1_152_921_504_606_846_976.0),
-    ("n", 1e-9),
-    ("u", 1e-6),
-    ("m", 1e-3),
-    ("k", 1e3),
-    ("M", 1e6),
-    ("G", 1e9),
-    ("T", 1e12),
-    ("P", 1e15),
-    ("E", 1e18),
-];
 
 // === impl Time ===
 
@@ -130,7 +111,7 @@ pub(super) fn quantity(value: &Value) -> Result<f64, String> {
     // `1E` is an exa, `1E3` an exponent: a number that is complete wins.
     let plain = amount(&text);
     let scaled = || {
-        let (number, scale) = split(&text, &SUFFIXES);
+        let (number, scale) = split(&text, &QUANTITY_SUFFIXES);
         Some(amount(number)? * scale?)
     };
     plain

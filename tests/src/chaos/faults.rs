@@ -48,12 +48,7 @@ pub(super) async fn wan_cut(name: &'static str) -> anyhow::Result<Trial> {
         .between(trial.began + Duration::from_secs(10), trial.over);
     trial.says(
         format!("from 10 s on: {}", phase(&cut)),
-        // Until 12 s are over two reports may have been lost, and are on their way again.
-        !during.is_empty()
-            && during
-                .iter()
-                .all(|look| is_held(look, "edgeSilent") || is_held(look, "staleTelemetry"))
-            && during.last().is_some_and(|look| is_held(look, "edgeSilent")),
+        is_late_then(&during, |look| is_held(look, "edgeSilent")),
     );
     unchanged(&mut trial, &before, &after);
     stage.end(trial).await
@@ -210,6 +205,14 @@ pub(super) fn unchanged(trial: &mut Trial, before: &Look, after: &Look) {
     trial.expect(before.ready == after.ready, || {
         format!("placement changed from {:?} to {:?}", before.ready, after.ready)
     });
+}
+
+/// Held for stale telemetry and then as `then`: until 12 s are over two reports may have been lost, and are on their way again.
+pub(super) fn is_late_then(looks: &[Look], then: impl Fn(&Look) -> bool) -> bool {
+    looks
+        .iter()
+        .all(|look| then(look) || is_held(look, "staleTelemetry"))
+        && looks.last().is_some_and(then)
 }
 
 pub(super) fn is_held(look: &Look, reason: &str) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gma_local::Part;
 
 use super::faults::{
-    EJECTION, SOON, back_to_rest, decided, inside, is_held, last_sentence, phase, share, unchanged,
+    EJECTION, SOON, back_to_rest, decided, inside, is_late_then, last_sentence, phase, share, unchanged,
 };
 use super::stage::{RATE, Setting, Stage, is_at_rest};
 use super::watch::Look;
@@ -70,11 +70,7 @@ pub(super) async fn area_killed(name: &'static str) -> anyhow::Result<Trial> {
         .between(trial.began + Duration::from_secs(10), trial.over);
     trial.says(
         format!("from 10 s on: {}", phase(&dead)),
-        // Until 12 s are over two reports may have been lost, and are on their way again.
-        during
-            .iter()
-            .all(|look| is_unheard(look) || is_held(look, "staleTelemetry"))
-            && during.last().is_some_and(is_unheard),
+        is_late_then(&during, is_unheard),
     );
     trial.says(format!("back: {}", phase(&after)), true);
     unchanged(&mut trial, &before, &after);

@@ -279,15 +279,13 @@ fn judge(
     match since_followed(shift, turn) {
         // Enough requests, and not yet enough time to see what they take.
         Some(read) if read.slots < LEAST_SLOTS && turn.now.since(followed) < STEP_DEADLINE => Verdict::Wait,
-        Some(read) => match shift.expected() {
-            Some(predicted_us) if read.is_worse_than(predicted_us) && turn.now.since(followed) < WARM_UP => {
-                Verdict::Wait
-            }
-            Some(predicted_us) if read.is_worse_than(predicted_us) => Verdict::Fail(Cause::StepSlower {
+        Some(read) => match shift.expected().filter(|us| read.is_worse_than(*us)) {
+            Some(_) if turn.now.since(followed) < WARM_UP => Verdict::Wait,
+            Some(predicted_us) => Verdict::Fail(Cause::StepSlower {
                 predicted_us,
                 measured_us: read.value_us,
             }),
-            _ => Verdict::Next,
+            None => Verdict::Next,
         },
         None => Verdict::Next,
     }

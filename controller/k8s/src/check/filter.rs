@@ -67,9 +67,8 @@ fn judge(plugin: &Value) -> Vec<Finding> {
         ));
     }
     let entries = plugin.pointer("/spec/match").and_then(Value::as_array);
-    let modes: BTreeSet<&str> = entries
-        .into_iter()
-        .flatten()
+    let entries = || entries.into_iter().flatten();
+    let modes: BTreeSet<&str> = entries()
         .map(|entry| text(entry, "/mode").unwrap_or("UNDEFINED"))
         .collect();
     let is_whole = modes.is_empty()
@@ -83,11 +82,7 @@ fn judge(plugin: &Value) -> Vec<Finding> {
             "set spec.match to [{mode: CLIENT_AND_SERVER}]",
         ));
     }
-    let is_partial = plugin
-        .pointer("/spec/match")
-        .and_then(Value::as_array)
-        .is_some_and(|entries| entries.iter().any(|entry| entry.get("ports").is_some()));
-    if is_partial {
+    if entries().any(|entry| entry.get("ports").is_some()) {
         findings.push(Finding::warning(
             &object,
             "match names ports: requests to others are not measured",
@@ -141,7 +136,7 @@ fn loaded(inputs: &Inputs<'_>, plugins: &[&Value]) -> Vec<Finding> {
 
 /// The plugins that istiod gives to a pod's proxy.
 fn matching<'a>(inputs: &Inputs<'_>, plugins: &[&'a Value], pod: &Pod) -> impl Iterator<Item = &'a Value> {
-    let plugins = plugins.iter().copied().filter(|plugin| {
+    plugins.iter().copied().filter(move |plugin| {
         let namespace = text(plugin, "/metadata/namespace").unwrap_or_default();
         let labels = plugin
             .pointer("/spec/selector/matchLabels")
@@ -153,8 +148,7 @@ fn matching<'a>(inputs: &Inputs<'_>, plugins: &[&'a Value], pod: &Pod) -> impl I
                     .get(key)
                     .is_some_and(|has| Some(has.as_str()) == value.as_str())
             })
-    });
-    plugins.collect::<Vec<_>>().into_iter()
+    })
 }
 
 /// Ready proxies with the filter whose reports do not come.

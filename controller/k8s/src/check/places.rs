@@ -104,25 +104,23 @@ fn offloading(inputs: &Inputs<'_>) -> Vec<Finding> {
         findings.push(Finding::error(
             format!("Namespace {}", inputs.namespace),
             "no pod of it may run on Liqo's virtual nodes",
-            format!(
-                "`liqoctl offload namespace {} --namespace-mapping-strategy EnforceSameName --pod-offloading-strategy \
-                 LocalAndRemote`",
-                inputs.namespace
-            ),
+            offload(inputs.namespace, "LocalAndRemote"),
         ));
     }
     if !inputs.offloaded.contains_key(inputs.own_namespace) {
         findings.push(Finding::error(
             format!("Namespace {}", inputs.own_namespace),
             "its Services are not known in the edge's cluster: proxies there can't report",
-            format!(
-                "`liqoctl offload namespace {} --namespace-mapping-strategy EnforceSameName --pod-offloading-strategy \
-                 Local`",
-                inputs.own_namespace
-            ),
+            offload(inputs.own_namespace, "Local"),
         ));
     }
     findings
+}
+
+fn offload(namespace: &str, strategy: &str) -> String {
+    format!(
+        "`liqoctl offload namespace {namespace} --namespace-mapping-strategy EnforceSameName --pod-offloading-strategy {strategy}`"
+    )
 }
 
 fn nodes(inputs: &Inputs<'_>) -> Vec<Finding> {

@@ -6,14 +6,10 @@ use gma_core::ids::AreaName;
 use k8s_openapi::api::core::v1;
 
 use super::{Node, Pod};
+use crate::index::{INJECTED, PROXY};
 use crate::locality::{AreaMap, Locality};
 use crate::settings::Edge;
-
-/// Name of the proxy's container.
-const PROXY: &str = "istio-proxy";
-
-/// Set by Istio's injection.
-const INJECTED: &str = "sidecar.istio.io/status";
+use crate::view::selects;
 
 // === impl Node ===
 
@@ -21,7 +17,6 @@ impl Node {
     /// Reads a node.
     pub fn of(node: &v1::Node) -> Self {
         let labels = node.metadata.labels.clone().unwrap_or_default();
-        let part = |key: &str| labels.get(key).cloned().unwrap_or_default();
         let status = node.status.as_ref();
         let mut conditions = status
             .and_then(|status| status.conditions.as_ref())
@@ -29,13 +24,11 @@ impl Node {
             .flatten();
         Self {
             name: node.metadata.name.clone().unwrap_or_default(),
-            locality: Locality {
-                region: part("topology.kubernetes.io/region"),
-                zone: part("topology.kubernetes.io/zone"),
-                subzone: part("topology.istio.io/subzone"),
-            },
+            locality: Locality::of_node(&labels),
             is_ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
-            is_virtual: part("liqo.io/type") == "virtual-node",
+            is_virtual: labels
+                .get("liqo.io/type")
+                .is_some_and(|kind| kind == "virtual-node"),
         }
     }
 }
@@ -51,13 +44,8 @@ impl Pod {
         let node = spec.and_then(|spec| spec.node_name.clone());
         let found = nodes.iter().find(|one| Some(&one.name) == node.as_ref());
         let area = found.and_then(|node| areas.area_of(&node.locality));
-        let is_gateway = |edge: &Edge| {
-            edge.gateway_namespace == namespace
-                && edge
-                    .gateway_labels
-                    .iter()
-                    .all(|(key, value)| labels.get(key) == Some(value))
-        };
+        let is_gateway =
+            |edge: &Edge| edge.gateway_namespace == namespace && selects(&edge.gateway_labels, &labels);
         let gateway_of = area
             .filter(|area| edges.get(*area).is_some_and(is_gateway))
             .cloned();

@@ -51,6 +51,7 @@ pub use existing::{Existing, existing};
 pub use place::{LOCATION_KEYS, shared_taints};
 pub use verdict::{Note, Refused};
 
+use crate::act::OBJECT_ANNOTATION;
 use crate::api::GROUP;
 use crate::locality::AreaMap;
 use crate::rule::MANAGER;
@@ -220,11 +221,6 @@ pub fn origin_label() -> String {
     format!("{GROUP}/cloud-deployment")
 }
 
-/// Annotation of what is made; its value is the object, `namespace/name`.
-pub fn object_annotation() -> String {
-    format!("{GROUP}/object")
-}
-
 /// A workload whose pods can be copied.
 struct Workload<'a> {
     namespace: &'a str,
@@ -282,10 +278,7 @@ fn service_selector(service: &Value, cloud: &Workload<'_>) -> Result<Map<String,
 
 fn check_free(found: Option<&Value>, name: &str, object: &str) -> Result<(), Refused> {
     let Some(found) = found else { return Ok(()) };
-    let annotation = found.pointer(&format!(
-        "/metadata/annotations/{}",
-        escaped(&object_annotation())
-    ));
+    let annotation = found.pointer(&format!("/metadata/annotations/{}", escaped(OBJECT_ANNOTATION)));
     if annotation.and_then(Value::as_str) == Some(object) {
         return Ok(());
     }
@@ -341,7 +334,7 @@ fn metadata(namespace: &str, name: &str, mut labels: Map<String, Value>, object:
         "namespace": namespace,
         "name": name,
         "labels": labels,
-        "annotations": {object_annotation(): object},
+        "annotations": {OBJECT_ANNOTATION: object},
     })
 }
 

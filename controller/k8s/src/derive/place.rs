@@ -4,13 +4,9 @@ use gma_core::ids::AreaName;
 use k8s_openapi::api::core::v1::Taint;
 use serde_json::{Map, Value, json};
 
-use crate::locality::AreaMap;
+use crate::locality::{AreaMap, REGION, SUBZONE, ZONE};
 
 use super::{Edge, Note, Refused};
-
-const REGION: &str = "topology.kubernetes.io/region";
-const ZONE: &str = "topology.kubernetes.io/zone";
-const SUBZONE: &str = "topology.istio.io/subzone";
 
 /// Labels that say where a node is or which pool it belongs to: constraints on them name nodes of the cloud.
 pub const LOCATION_KEYS: [&str; 12] = [

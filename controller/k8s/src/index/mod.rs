@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use objects::{
     Autoscaler, Deployment, Node, Owner, Placed, Pod, PodPort, Port, Service, StoredObject, Target,
 };
-pub(crate) use read::{autoscaler, deployment, node, pod, service};
+pub(crate) use read::{INJECTED, PROXY, autoscaler, deployment, node, pod, service};
 
 use crate::rule::Rule;
 

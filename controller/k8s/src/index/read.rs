@@ -14,7 +14,9 @@ use crate::locality::Locality;
 use crate::settings::quantity;
 
 /// Name of the proxy's container.
-const PROXY: &str = "istio-proxy";
+pub(crate) const PROXY: &str = "istio-proxy";
+/// Set by Istio's injection.
+pub(crate) const INJECTED: &str = "sidecar.istio.io/status";
 /// Reasons of a waiting container that time alone does not end.
 const FAILURES: [&str; 6] = [
     "CrashLoopBackOff",
@@ -27,7 +29,6 @@ const FAILURES: [&str; 6] = [
 
 pub(crate) fn node(node: core::Node) -> Option<Node> {
     let labels = node.metadata.labels.unwrap_or_default();
-    let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
     let is_cordoned = node.spec.and_then(|spec| spec.unschedulable) == Some(true);
     let conditions = node
         .status
@@ -37,11 +38,7 @@ pub(crate) fn node(node: core::Node) -> Option<Node> {
         .iter()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     Some(Node {
-        locality: Locality {
-            region: label("topology.kubernetes.io/region"),
-            zone: label("topology.kubernetes.io/zone"),
-            subzone: label("topology.istio.io/subzone"),
-        },
+        locality: Locality::of_node(&labels),
         is_usable: is_ready && !is_cordoned,
     })
 }
@@ -68,7 +65,7 @@ pub(crate) fn pod(pod: core::Pod) -> Option<Pod> {
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     Some(Pod {
         has_proxy: containers().any(|container| container.name == PROXY)
-            || annotations.contains_key("sidecar.istio.io/status")
+            || annotations.contains_key(INJECTED)
             || labels
                 .get("sidecar.istio.io/inject")
                 .is_some_and(|value| value == "true"),

@@ -39,6 +39,7 @@ pub use read::{in_force, says};
 pub use values::Steering;
 
 use crate::locality::{AreaMap, Locality};
+use crate::settings::service_name;
 
 /// Field manager of everything that is written.
 pub const MANAGER: &str = "gma";
@@ -171,6 +172,5 @@ pub fn write(mesh: &Mesh, areas: Areas<'_>, order: &Order<'_>) -> Result<Written
 
 /// Name of the rule that is created for a host.
 fn created_name(host: &ServiceName) -> String {
-    let service = host.as_str().split('.').next().unwrap_or_default();
-    format!("{MANAGER}-{service}")
+    format!("{MANAGER}-{}", service_name(host))
 }

@@ -5,6 +5,7 @@
 use super::object::Rule;
 use super::shape::{cleaned, yaml};
 use super::{Held, Mesh, Order, created_name};
+use crate::settings::service_name;
 
 /// Rules for exactly one host in one namespace, the older first.
 #[derive(Clone, Debug)]
@@ -154,7 +155,7 @@ fn most_specific<'a>(
 
 /// The rule that would win instead, with the policy that is in force now, under a name that is free.
 fn specific(mesh: &Mesh, rule: &Rule, order: &Order<'_>, namespace: &str) -> String {
-    let service = order.host.as_str().split('.').next().unwrap_or_default();
+    let service = service_name(order.host);
     let is_taken = mesh
         .rules
         .iter()

@@ -21,7 +21,7 @@ use crate::api;
 use crate::locality::AreaMap;
 use parse::Parser;
 pub(crate) use parse::quantity;
-pub use parse::{Fault, Faults};
+pub use parse::{Fault, Faults, QUANTITY_SUFFIXES};
 
 /// What is longer enters no histogram of the filter.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
@@ -81,6 +81,11 @@ impl Hosts {
     pub fn of(&self, service: &str) -> ServiceName {
         ServiceName::new(format!("{service}.{}.svc.{}", self.namespace, self.domain))
     }
+}
+
+/// The name of a host's Service.
+pub(crate) fn service_name(host: &ServiceName) -> &str {
+    host.as_str().split('.').next().unwrap_or_default()
 }
 
 /// Converts a spec.

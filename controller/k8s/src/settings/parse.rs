@@ -224,27 +224,30 @@ fn positive(text: &str) -> Option<f64> {
     text.parse().ok().filter(|_| is_plain)
 }
 
+/// Suffixes of Kubernetes quantities and what they stand for, longest first where one ends in another.
+/// Source: `k8s.io/apimachinery/pkg/api/resource`, the grammar of `Quantity`.
+pub const QUANTITY_SUFFIXES: [(&str, f64); 15] = [
+    ("Ki", 1024.0),
+    ("Mi", 1_048_576.0),
+    ("Gi", 1_073_741_824.0),
+    ("Ti", 1_099_511_627_776.0),
+    ("Pi", 1_125_899_906_842_624.0),
+    ("Ei", 1_152_921_504_606_846_976.0),
+    ("n", 1e-9),
+    ("u", 1e-6),
+    ("m", 1e-3),
+    ("k", 1e3),
+    ("M", 1e6),
+    ("G", 1e9),
+    ("T", 1e12),
+    ("P", 1e15),
+    ("E", 1e18),
+];
+
 /// A Kubernetes quantity of 0 or more.
 pub(crate) fn quantity(text: &str) -> Option<f64> {
-    const SUFFIXES: [(&str, f64); 15] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("Ei", 1_152_921_504_606_846_976.0),
-        ("n", 1e-9),
-        ("u", 1e-6),
-        ("m", 1e-3),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
-    ];
     let text = text.strip_prefix('+').unwrap_or(text);
-    for (suffix, times) in SUFFIXES {
+    for (suffix, times) in QUANTITY_SUFFIXES {
         if let Some(number) = text.strip_suffix(suffix) {
             return positive(number).map(|number| number * times);
         }
