@@ -39,6 +39,8 @@ struct HeardVm {
     build: Build,
     first: Timestamp,
     last: Timestamp,
+    /// End of its newest window.
+    told_until: Micros,
     /// End of its newest window with requests.
     busy_until: Option<Micros>,
 }
@@ -111,14 +113,16 @@ impl Proxies {
         }
     }
 
-    /// A report of a VM came; `busy_until`: the end of its window, where it counted requests.
-    pub(crate) fn hear(&mut self, node: &str, head: &Head, busy_until: Option<Micros>, now: Timestamp) {
+    /// A report of a VM came, of a window that ends at `end`.
+    pub(crate) fn hear(&mut self, node: &str, head: &Head, end: Micros, is_busy: bool, now: Timestamp) {
+        let busy_until = is_busy.then_some(end);
         let Some(heard) = self.by_node.get_mut(node) else {
             return;
         };
         let build = Build::of(head);
         if let Some(known) = heard.vms.iter_mut().find(|known| known.vm == head.vm) {
             known.last = now;
+            known.told_until = known.told_until.max(end);
             known.busy_until = known.busy_until.max(busy_until);
             if known.build != build {
                 known.build = build;
@@ -138,6 +142,7 @@ impl Proxies {
             build,
             first: now,
             last: now,
+            told_until: end,
             busy_until,
         });
     }
@@ -159,6 +164,21 @@ impl Proxies {
             }
         }
         covered
+    }
+
+    /// Newest end of a window of those VMs of an edge's gateways that counted requests after `since`. The others' windows
+    /// say that a gateway lives, and nothing of what these have not told yet.
+    pub(crate) fn busy_told_until(&self, since: Micros) -> BTreeMap<AreaIx, Micros> {
+        let mut newest: BTreeMap<AreaIx, Micros> = BTreeMap::new();
+        for heard in self.by_node.values().filter(|heard| heard.is_gateway) {
+            let was_busy = |vm: &&HeardVm| vm.busy_until.is_some_and(|until| until >= since);
+            let ends = heard.vms.iter().filter(was_busy).map(|vm| vm.told_until);
+            if let Some(end) = ends.max() {
+                let found = newest.entry(heard.area).or_insert(end);
+                *found = end.max(*found);
+            }
+        }
+        newest
     }
 
     /// Until when the gateways of an edge have told everything: the earliest end of a busy VM's newest window. One

@@ -141,12 +141,16 @@ pub(crate) fn of(sources: &Sources<'_>, now: Timestamp, window: Duration) -> Sna
     let sides = sides(sources, now, window, &mut outcomes);
     let covered = sources.proxies.covered(now, sources.silence);
     let told = sources.proxies.told_until(ring::micros(MOST_LAG));
+    let lately = ring::at(now).saturating_sub(ring::micros(LATELY));
+    let busy = sources.proxies.busy_told_until(lately);
     let edge = |(ix, outcomes): (AreaIx, OutcomeCounts)| {
         let (no_signals, no_users) = (EdgeSignals::default(), Users::default());
+        let signals = sources.signals.get(&ix).unwrap_or(&no_signals);
         let edge = Edge {
             outcomes,
             users: sources.users.get(&ix).unwrap_or(&no_users),
-            signals: sources.signals.get(&ix).unwrap_or(&no_signals),
+            signals,
+            newest_end: busy.get(&ix).copied().or(signals.newest_end),
             told_until: told.get(&ix).copied(),
             coverage: covered.gateways.get(&ix).copied().unwrap_or_default(),
             silence: sources.silence,
@@ -235,6 +239,8 @@ struct Edge<'a> {
     outcomes: OutcomeCounts,
     users: &'a Users,
     signals: &'a EdgeSignals,
+    /// Newest end of a window of a gateway's VM that sees requests; of any where none did lately.
+    newest_end: Option<Micros>,
     told_until: Option<Micros>,
     coverage: Coverage,
     silence: Duration,
@@ -246,7 +252,7 @@ impl Edge<'_> {
     fn snapshot(&self, now: Timestamp, window: Duration) -> EdgeSnapshot {
         let at = ring::at(now);
         let signals = self.signals;
-        let newest_age = signals.newest_end.map(|end| age(at, end));
+        let newest_age = self.newest_end.map(|end| age(at, end));
         let is_fresh = newest_age.is_some_and(|age| age <= self.patience(window));
         let is_heard = signals
             .heard
@@ -261,9 +267,7 @@ impl Edge<'_> {
         let start = at
             .saturating_sub(ring::micros(window))
             .max(signals.first_start.unwrap_or(at));
-        let end = self
-            .whole_until(at, is_fresh)
-            .max(signals.newest_end.unwrap_or(at));
+        let end = self.whole_until(at, is_fresh).max(self.newest_end.unwrap_or(at));
         let heard = age(end.min(at), start).max(GATEWAY_SLOT);
         let (slots, slots_end) = signals.first_start.map_or_else(Default::default, |start| {
             self.users.slots(start, self.whole_until(at, is_fresh))
@@ -289,7 +293,7 @@ impl Edge<'_> {
     /// How long the gateways may be silent without being taken for dead. A VM without requests only sends heartbeats;
     /// so where requests are rare, silence is what is to be expected.
     fn patience(&self, window: Duration) -> Duration {
-        let Some(end) = self.signals.newest_end else {
+        let Some(end) = self.newest_end else {
             return window;
         };
         let width = ring::micros(GATEWAY_SLOT);
@@ -310,7 +314,7 @@ impl Edge<'_> {
         let until = if is_fresh {
             told.unwrap_or(quiet).max(quiet)
         } else {
-            told.or(self.signals.newest_end).unwrap_or(0)
+            told.or(self.newest_end).unwrap_or(0)
         };
         until.min(at)
     }

@@ -330,7 +330,7 @@ impl Telemetry {
         let is_busy = !report.window.series.is_empty();
         self.sighted.see(&place.name, &report.window, &self.index, now);
         self.proxies
-            .hear(&place.name, &report.head, is_busy.then_some(span.end), now);
+            .hear(&place.name, &report.head, span.end, is_busy, now);
         self.signal(report, place, span, now);
         self.place(&report.window, place, span, now);
         (

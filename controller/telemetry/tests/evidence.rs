@@ -91,6 +91,23 @@ fn a_slot_waits_for_the_other_gateway_vms() {
 }
 
 #[test]
+fn a_vm_without_requests_does_not_speak_for_a_busy_one() {
+    let mut telemetry = mk_telemetry();
+    busy(&mut telemetry, 30, 10_000, 30_000);
+    // The worker's reports are late; the main thread's heartbeats come.
+    for (seq, now) in (1..).zip([30_000, 34_000, 39_000]) {
+        report(2, seq, GATEWAY, Vec::new()).store(&mut telemetry, at(now));
+    }
+    let found = edge(&telemetry, 40_000);
+    let age = Duration::from_secs(10);
+    assert_eq!(found.user_delay, Measured::Stale { age });
+    assert_eq!(found.slots_end, at(30_000));
+    // The gateway was restarted meanwhile: the VM that was busy never comes again.
+    report(2, 4, GATEWAY, Vec::new()).store(&mut telemetry, at(61_000));
+    assert_eq!(edge(&telemetry, 62_000).user_delay, Measured::Idle);
+}
+
+#[test]
 fn five_minutes_of_slots_are_kept() {
     let mut telemetry = mk_telemetry();
     busy(&mut telemetry, 1, 10_000, 400_000);
