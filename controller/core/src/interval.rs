@@ -22,6 +22,11 @@
 //! taken as at least 1/3. And with m − 1 degrees of freedom alone, t(7) = 7.9 makes short windows useless although
 //! most of the error is that of independent requests, whose size the histogram tells.
 //!
+//! A slot that is far slower than the others makes the whole interval wide, and says nothing against "at least so slow". So
+//! the lower end of a mean is also computed with such slots cut down to three standard deviations above the median (of
+//! the slots' means, by their median absolute deviation, at least what independent requests have), and the higher one
+//! counts: what is cut down has a mean that is not above the true one (winsorizing; Huber, Robust Statistics, 1.7).
+//!
 //! What is promised: α, for levels that forget within a tenth of the window, or whose swing is small against the
 //! error of independent requests. A level that wanders more slowly than the window is long cannot be told from a
 //! change of the mean in that window by anybody.
@@ -43,6 +48,12 @@ pub const LEAST_REQUESTS: u64 = 50;
 
 /// More than 16 batches gain little (t(15) is within 35 % of the normal), and longer batches are less correlated.
 const MOST_BATCHES: usize = 16;
+
+/// A slot is far slower than most from so many standard deviations above their median.
+const FAR: f64 = 3.0;
+
+/// Standard deviation of a normal distribution by its median absolute deviation.
+const MAD_OF_NORMAL: f64 = 1.4826;
 
 /// Bounds of the lag-1 autocorrelation that is believed.
 const LAG_1: (f64, f64) = (1.0 / 3.0, 0.8);
@@ -181,15 +192,25 @@ impl<'a> Window<'a> {
         let value_us = float(self.sum_us) / requests;
         let (sum, squares) = self.moments;
         let spread = (wide(squares) / requests - (wide(sum) / requests).powi(2)).max(0.0);
-        let sums = self
+        let slots = self
             .slots
             .iter()
             .map(|slot| (float(slot.count), float(slot.sum_us)));
-        let estimate = Estimate::of(sums, value_us, spread / requests);
-        let half = errors(&estimate) * estimate.variance.sqrt();
+        let slots: Vec<(f64, f64)> = slots.collect();
+        let of = |slots: &[(f64, f64)]| {
+            let value_us = slots.iter().map(|(_, sum_us)| sum_us).sum::<f64>() / requests;
+            let estimate = Estimate::of(slots.iter().copied(), value_us, spread / requests);
+            (value_us, errors(&estimate) * estimate.variance.sqrt(), estimate)
+        };
+        let (_, half, estimate) = of(&slots);
+        let mut low_us = value_us - half;
+        if let Some(capped) = capped(&slots, spread) {
+            let (value_us, half, _) = of(&capped);
+            low_us = low_us.max(value_us - half);
+        }
         let interval = Interval {
             value_us,
-            low_us: (value_us - half).max(0.0),
+            low_us: low_us.max(0.0),
             high_us: value_us + half,
             effective: effective(spread, estimate.variance, requests),
         };
@@ -369,6 +390,31 @@ fn batched(slots: impl ExactSizeIterator<Item = (f64, f64)>, value: f64) -> Vec<
         }
     }
     sums
+}
+
+/// The slots' requests and sums, with the sums of slots that are far slower than most cut down to what is merely slow;
+/// none where there is no such slot. `spread` is the variance of a request.
+fn capped(slots: &[(f64, f64)], spread: f64) -> Option<Vec<(f64, f64)>> {
+    let middle = |mut values: Vec<f64>| {
+        values.sort_unstable_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    };
+    let means = || slots.iter().filter(|(n, _)| *n > 0.0).map(|(n, sum)| sum / n);
+    let median = middle(means().collect())?;
+    let usual = middle(means().map(|mean| (mean - median).abs()).collect())? * MAD_OF_NORMAL;
+    let most = |n: f64| median + FAR * usual.max((spread / n).sqrt());
+    let is_far = |(n, sum): &(f64, f64)| *n > 0.0 && sum / n > most(*n);
+    if !slots.iter().any(is_far) {
+        return None;
+    }
+    let cap = |slot: &(f64, f64)| {
+        if is_far(slot) {
+            (slot.0, slot.0 * most(slot.0))
+        } else {
+            *slot
+        }
+    };
+    Some(slots.iter().map(cap).collect())
 }
 
 fn normal(alpha: f64) -> f64 {

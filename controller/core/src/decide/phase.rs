@@ -270,11 +270,12 @@ impl Phase {
     }
 
     /// Holds because nothing can be read. A report that is late ends no alarm: evaluations that see nothing new are not
-    /// counted, and those before them go on.
+    /// counted, and those before them go on. Nor does a window that decides nothing; but who counts evaluations in a row
+    /// begins anew.
     pub(super) fn late(self, reason: HoldReason, now: Timestamp) -> Self {
-        let alarm = match (&reason, &self) {
-            (HoldReason::StaleTelemetry { .. }, Self::Alarmed { alarm }) => Some(*alarm),
-            (HoldReason::StaleTelemetry { .. }, Self::Held { alarm, .. }) => *alarm,
+        let alarm = match reason {
+            HoldReason::StaleTelemetry { .. } => self.alarm(),
+            HoldReason::NoInterval => self.alarm().map(|alarm| Alarm { seen: 0, ..alarm }),
             _ => None,
         };
         self.held(reason, alarm, now)

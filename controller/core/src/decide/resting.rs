@@ -8,6 +8,9 @@ use super::plan::Direction;
 use super::reason::{Covered, HoldReason};
 use super::visits::Visits;
 
+/// An interval that is narrower than this part of its delay holds no change.
+const EVEN: f64 = 0.5;
+
 impl Machine<'_> {
     /// Observing, alarmed, held, or a question.
     pub(super) fn rest(&mut self, phase: Phase, read: Result<Reading, HoldReason>) -> Next {
@@ -31,9 +34,11 @@ impl Machine<'_> {
             (Ok(reading), Some(alarm)) => (reading, alarm),
         };
         // A snapshot that began before the change mixes two call graphs and two round trips: nothing is predicted from it.
-        // Where a change is in its window, batches differ and the interval is wide.
-        let even = reading.window >= self.turn.snapshot.window
-            && reading.high_us - reading.low_us < self.objective.band.narrow_us();
+        // Where a change is in its window, batches differ and the interval is wide: of eight slots one that took half as long
+        // makes it as wide as the delay is long.
+        let narrow_us = self.objective.band.narrow_us().max(EVEN * reading.value_us);
+        let even =
+            reading.window >= self.turn.snapshot.window && reading.high_us - reading.low_us < narrow_us;
         let settled = even || now.since(alarm.since) >= self.turn.snapshot.window;
         let many = alarm.seen >= self.turn.config.consecutive;
         if !settled || !many || self.turn.config.mode == Mode::Observe {
