@@ -12,7 +12,7 @@
     reason = "a test fails where it stands"
 )]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -194,10 +194,6 @@ fn binary(name: &str) -> PathBuf {
     path
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn share(state: &State, service: &str) -> u32 {
     let rule = state.cluster.routing.0.get(&host(service));
     let row = rule.and_then(|callers| callers.get(&EDGE.into()));
@@ -257,7 +253,7 @@ fn command(address: SocketAddr, topology: &Path, socket: &Path, log: &Path) -> C
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_a_controller_that_is_killed_while_it_acts_loses_no_request() {
     let folder = tempfile::tempdir().unwrap();
-    let address = free_address();
+    let address = gma_local::free_address().unwrap();
     let topology = topology(folder.path(), address);
     let topology_file = folder.path().join("topology.json");
     std::fs::write(&topology_file, serde_json::to_vec(&topology).unwrap()).unwrap();

@@ -33,4 +33,4 @@ pub use protocol::{CellFault, EnvoyAdmin, Fail, Gateway, Late, LinkState, Part, 
 pub use topology::{
     App, Area, Areas, Bandwidth, Controller, Edge, LinkSpec, Locality, ProxySpec, Topology, TopologyError,
 };
-pub use world::{World, WorldError};
+pub use world::{World, WorldError, free_address};

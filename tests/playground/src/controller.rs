@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -13,7 +13,6 @@ use gma_core::decide::{Decision, Outcome};
 use gma_core::ids::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use crate::http;
@@ -79,14 +78,6 @@ struct Reading {
 #[derive(Deserialize)]
 struct Told {
     decision: Decision,
-}
-
-/// A port that was free a moment ago.
-pub(crate) async fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .context("no free port")?;
-    Ok(listener.local_addr()?)
 }
 
 // === impl Controller ===

@@ -10,7 +10,7 @@ use gma_cell::workmodel::{Params, generate};
 use gma_core::cluster::RoutingPlan;
 use gma_core::decide::{Band, Decision};
 use gma_core::ids::AreaName;
-use gma_local::{Client, State, Topology, World};
+use gma_local::{Client, State, Topology, World, free_address};
 use tempfile::TempDir;
 
 use crate::controller::{self, Controller, Program, View};
@@ -102,7 +102,7 @@ impl Stage {
             EDGES.join(" and ")
         ));
         let first_rtt = plan::first_rtt(setting.seed);
-        let address = controller::free_address().await?;
+        let address = free_address()?;
         let topology = topology(folder.path(), setting.seed, first_rtt, address)?;
         let topology_file = folder.path().join("topology.json");
         std::fs::write(&topology_file, serde_json::to_vec_pretty(&topology)?)?;

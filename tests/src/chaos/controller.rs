@@ -1,7 +1,7 @@
 //! The `gma` command as a child that can be killed, stopped and started again.
 
 use std::fs::OpenOptions;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -39,12 +39,6 @@ pub(super) struct Program {
 pub(super) struct Controller {
     program: Program,
     child: Option<Child>,
-}
-
-/// A port that was free a moment ago.
-pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-    Ok(listener.local_addr()?)
 }
 
 // === impl Controller ===

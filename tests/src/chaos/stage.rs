@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use gma_core::cluster::RoutingPlan;
-use gma_local::{App, Client, Topology, World};
+use gma_local::{App, Client, Topology, World, free_address};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::app::{self, PLACED};
-use super::controller::{self, Controller, Program};
+use super::controller::{Controller, Program};
 use super::watch::{Look, Watch};
 use super::{EDGE, Trial, counts};
 use crate::local::{Load, Sent, Users, built, host};
@@ -79,7 +79,7 @@ impl Stage {
     /// wants nothing.
     pub(super) async fn set(setting: Setting) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("gma-chaos-").tempdir()?;
-        let address = controller::free_address()?;
+        let address = free_address()?;
         let topology = topology(folder.path(), &setting, address)?;
         let topology_file = folder.path().join("topology.json");
         std::fs::write(&topology_file, serde_json::to_vec_pretty(&topology)?)?;

@@ -30,7 +30,7 @@ mod rubbish;
 mod stats;
 
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -78,15 +78,12 @@ where
     }
 }
 
-/// A loopback address that was free just now.
+/// A loopback address that is free.
 ///
 /// # Panics
 /// Where loopback has no free port.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    gma_local::free_address().unwrap()
 }
 
 /// A file that `make` builds: `$variable`, or `default` under the workspace's root.

@@ -28,6 +28,7 @@ use crate::protocol::{Answer, Request};
 use crate::topology::Topology;
 
 pub use error::WorldError;
+pub use setup::free_address;
 
 /// A question from the socket, and where its answer goes.
 type Ask = (Request, oneshot::Sender<Answer>);

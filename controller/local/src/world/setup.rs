@@ -67,7 +67,7 @@ impl Setup {
     pub(super) const fn ip(&self, number: u32) -> IpAddr {
         // Loopback is 127.0.0.0/8, all of it usable on Linux.
         let host = self.first_ip.wrapping_add(number) % (1 << 24);
-        IpAddr::V4(Ipv4Addr::from_bits((127 << 24) | host))
+        loopback(host)
     }
 
     fn resolve_app(&mut self, app: &App) -> Result<(), WorldError> {
@@ -205,6 +205,19 @@ fn first_ip() -> u32 {
         .finish();
     let free = (1 << 24) - (1 << 16);
     (1 << 16) + u32::try_from(chance % free).unwrap_or(0)
+}
+
+const fn loopback(host: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits((127 << 24) | host))
+}
+
+/// A loopback address with a port that is free. Nobody's connections take it: theirs begin at 127.0.0.1.
+///
+/// # Errors
+/// Loopback has no free port.
+pub fn free_address() -> io::Result<std::net::SocketAddr> {
+    let [address] = free_ports(loopback(first_ip()))?;
+    Ok(address)
 }
 
 /// Two ports that are free on an address now, or more.
