@@ -71,7 +71,8 @@ enum Side {
     Lower,
 }
 
-const STATISTICS: [(Statistic, &str); 3] = [
+/// The statistics that there are rows for, and their names.
+pub const STATISTICS: [(Statistic, &str); 3] = [
     (Statistic::Mean, "mean"),
     (Statistic::P50, "p50"),
     (Statistic::P95, "p95"),
@@ -347,10 +348,10 @@ fn see(edge: &mut EdgeSnapshot, slot: DelaySlot) {
 
 // === the rows ===
 
-/// Noise at 0.9 times the upper and 1.1 times the lower bound, for mean, p50 and p95: `hours` each. `done` is called with
+/// Noise at 0.9 times the upper and 1.1 times the lower bound: `hours` for each statistic. `done` is called with
 /// the hours that were done.
-pub fn noise(hours: u64, threads: usize, done: &(dyn Fn(u64) + Sync)) -> Vec<Row> {
-    rows(|statistic, name, side| {
+pub fn noise(statistics: &[Statistic], hours: u64, threads: usize, done: &(dyn Fn(u64) + Sync)) -> Vec<Row> {
+    rows(statistics, |statistic, name, side| {
         let (bound_ms, factor, at) = match side {
             Side::Upper => (BAND_MS.1, 0.9, "0.9 × upper"),
             Side::Lower => (BAND_MS.0, 1.1, "1.1 × lower"),
@@ -382,8 +383,8 @@ pub fn noise(hours: u64, threads: usize, done: &(dyn Fn(u64) + Sync)) -> Vec<Row
 }
 
 /// A step from the middle of the band to 1.2 times the upper and 0.8 times the lower bound, under the same noise.
-pub fn steps(seeds: u64, threads: usize, done: &(dyn Fn(u64) + Sync)) -> Vec<Row> {
-    rows(|statistic, name, side| {
+pub fn steps(statistics: &[Statistic], seeds: u64, threads: usize, done: &(dyn Fn(u64) + Sync)) -> Vec<Row> {
+    rows(statistics, |statistic, name, side| {
         let (bound_ms, factor, at) = match side {
             Side::Upper => (BAND_MS.1, 1.2, "1.2 × upper"),
             Side::Lower => (BAND_MS.0, 0.8, "0.8 × lower"),
@@ -441,9 +442,10 @@ fn step(statistic: Statistic, seed: u64, before_us: f64, after_us: f64) -> f64 {
     f64::INFINITY
 }
 
-fn rows(mut row: impl FnMut(Statistic, &'static str, Side) -> Row) -> Vec<Row> {
+fn rows(statistics: &[Statistic], mut row: impl FnMut(Statistic, &'static str, Side) -> Row) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (statistic, name) in STATISTICS {
+    let wanted = |(statistic, _): &(Statistic, _)| statistics.contains(statistic);
+    for (statistic, name) in STATISTICS.into_iter().filter(wanted) {
         for side in [Side::Upper, Side::Lower] {
             rows.push(row(statistic, name, side));
         }

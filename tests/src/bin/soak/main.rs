@@ -11,7 +11,8 @@ use std::time::Instant;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use gma::simulate::closed::{Sweep, sweep};
-use gma::simulate::noise::{self, ANSWERED_WITHIN, Row};
+use gma::simulate::noise::{self, ANSWERED_WITHIN, Row, STATISTICS};
+use gma_core::decide::Statistic;
 use playground::Run;
 use serde::Serialize;
 
@@ -34,6 +35,9 @@ struct Args {
     /// Seeds of a step, for each statistic and bound
     #[arg(long, default_value_t = 1_000)]
     steps: u64,
+    /// Noise and steps of one statistic only, mean, p50 or p95; may be repeated
+    #[arg(long, value_parser = statistic)]
+    statistic: Vec<Statistic>,
     /// Runs of the playground, a seed each
     #[arg(long, default_value_t = 5)]
     runs: u64,
@@ -126,9 +130,27 @@ fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
+// === impl Args ===
+
+impl Args {
+    fn statistics(&self) -> Vec<Statistic> {
+        if self.statistic.is_empty() {
+            STATISTICS.map(|(statistic, _)| statistic).to_vec()
+        } else {
+            self.statistic.clone()
+        }
+    }
+}
+
+fn statistic(name: &str) -> Result<Statistic, &'static str> {
+    let mut known = STATISTICS.into_iter();
+    let found = known.find(|(_, known)| *known == name);
+    found.map(|(statistic, _)| statistic).ok_or("mean, p50 or p95")
+}
+
 fn noise(args: &Args, threads: usize) -> Vec<Row> {
-    let told = Progress::new("hours of noise", args.hours * 6);
-    let rows = noise::noise(args.hours, threads, &|hours| told.add(hours));
+    let told = Progress::new("hours of noise", args.hours * 2 * args.statistics().len() as u64);
+    let rows = noise::noise(&args.statistics(), args.hours, threads, &|hours| told.add(hours));
     told.end();
     println!("{:<8}{:<14}{:>8}{:>9}", "noise", "true value", "hours", "actions");
     for row in &rows {
@@ -141,8 +163,8 @@ fn noise(args: &Args, threads: usize) -> Vec<Row> {
 }
 
 fn steps(args: &Args, threads: usize) -> Vec<Row> {
-    let told = Progress::new("steps", args.steps * 6);
-    let rows = noise::steps(args.steps, threads, &|seeds| told.add(seeds));
+    let told = Progress::new("steps", args.steps * 2 * args.statistics().len() as u64);
+    let rows = noise::steps(&args.statistics(), args.steps, threads, &|seeds| told.add(seeds));
     told.end();
     println!(
         "{:<8}{:<14}{:>8}{:>13}{:>10}{:>11}",
