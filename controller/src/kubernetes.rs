@@ -236,12 +236,11 @@ impl<'a> Leader<'a> {
 
     async fn start(&mut self, id: Id, wanted: gma_k8s::settings::Wanted) -> anyhow::Result<()> {
         let object = Object::new(self.kube, &id, wanted);
-        let (config, settings) = (object.wanted().config.clone(), object.wanted().settings.clone());
+        let config = object.wanted().config.clone();
         info!(object = object.path(), generation = id.generation, mode = ?config.mode, "looking after");
         let mut platform = KubernetesPlatform::new(object, Arc::clone(self.shared));
         let memory = recall(platform.load().await?);
-        let control =
-            ControlLoop::new(Arc::clone(self.shared), platform, config, memory).with_settings(settings);
+        let control = ControlLoop::new(Arc::clone(self.shared), platform, config, memory);
         let ending = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(control.run(ending.clone()));
