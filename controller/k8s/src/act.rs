@@ -188,8 +188,7 @@ impl Hand {
 
     /// `namespace/name`.
     pub(crate) fn path(&self) -> String {
-        let (namespace, name) = &self.id.key;
-        format!("{namespace}/{name}")
+        self.id.path()
     }
 
     /// Gives back what was changed for the object, and forgets what was remembered.

@@ -48,7 +48,7 @@ mod watch;
 
 pub use act::{Hand, OBJECT_ANNOTATION, REPLICAS_ANNOTATION};
 pub use error::ActError;
-pub use kube_api::{Id, Kube, LEADER_LABEL, LEASE, Settings, Target};
+pub use kube_api::{Id, Kube, LEADER_LABEL, LEASE, MAX_STEERED, Settings, Target};
 pub use lease::Leadership;
 pub use object::Object;
 pub use teller::{say, tell_not_ready};

@@ -1,5 +1,8 @@
 //! What the cluster adds to a spec: what a replica requests, and which services have to stay in the cloud.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

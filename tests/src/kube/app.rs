@@ -298,6 +298,9 @@ async fn play(
     let mut proxies: BTreeMap<String, Proxy> = BTreeMap::new();
     let mut ticks = tokio::time::interval(PERIOD);
     let (mut known, mut last) = (Vec::new(), 0);
+    // Ids of VMs are random, and do not meet by chance.
+    let bytes = namespace.bytes().map(u64::from);
+    let first = bytes.fold(1, |id: u64, byte| id.wrapping_mul(257).wrapping_add(byte) | 1) << 8;
     loop {
         ticks.tick().await;
         // While the API server is down the mesh goes on as it was.
@@ -332,7 +335,7 @@ async fn play(
             let count = proxies.len() as u64;
             let proxy = proxies.entry(node.clone()).or_insert_with(|| Proxy {
                 node: node.clone(),
-                vm: 1000 + count,
+                vm: first.wrapping_add(count),
                 seq: 0,
             });
             proxy

@@ -246,7 +246,10 @@ fn mk_made(object: &str) -> Deployment {
     Deployment {
         replicas: 1,
         object: Some(object.to_owned()),
-        labels: labels(&[("gma.dev/area", "edge-1"), ("gma.dev/cloud-deployment", "web-cloud")]),
+        labels: labels(&[
+            ("gma.dev/area", "edge-1"),
+            ("gma.dev/cloud-deployment", "web-cloud"),
+        ]),
         pod_labels: labels(&[("app", "web"), ("gma.dev/area", "edge-1")]),
         ..Deployment::default()
     }
@@ -297,7 +300,9 @@ fn an_edges_pod_is_not_ready_outside_of_its_edge() {
     let reason = view.cluster.instances[1].reason.as_deref();
     assert_eq!(reason, Some("a pod of it runs at eu/a, which is not in edge-1"));
     // And it does not make the cloud's Deployment ambiguous.
-    let cloud = with_seen(&index, &Sightings::new(), |seen| seen.cloud_deployment(&WEB.into()));
+    let cloud = with_seen(&index, &Sightings::new(), |seen| {
+        seen.cloud_deployment(&WEB.into())
+    });
     assert_eq!(cloud, Ok("web-cloud".to_owned()));
 }
 
@@ -305,7 +310,11 @@ fn an_edges_pod_is_not_ready_outside_of_its_edge() {
 fn a_cloud_deployment_without_pods_is_found_by_its_template() {
     let mut index = mk_index();
     index.pods.delete(&key("shop", "web-1"));
-    let cloud = |index: &Index| with_seen(index, &Sightings::new(), |seen| seen.cloud_deployment(&WEB.into()));
+    let cloud = |index: &Index| {
+        with_seen(index, &Sightings::new(), |seen| {
+            seen.cloud_deployment(&WEB.into())
+        })
+    };
     assert!(cloud(&index).unwrap_err().contains("no Deployment"));
     let of = |app| Deployment {
         pod_labels: labels(&[("app", app)]),
