@@ -358,11 +358,16 @@ async fn two_objects_that_share_an_edge_are_each_served(cluster: &Cluster) -> an
             .and_then(Value::as_f64))
     };
     let within = |us: Option<f64>, from: f64, to: f64| us.is_some_and(|us| (from..to).contains(&us));
-    let (first, second) = (delay("").await?, delay("two-b/shop").await?);
-    ensure!(
-        within(first, 10e3, 25e3) && within(second, 30e3, 40e3),
-        "delays: {first:?} and {second:?} us"
-    );
+    controller
+        .until("each delay is that of its own users", SOON, async || {
+            let (first, second) = (delay("").await?, delay("two-b/shop").await?);
+            Ok(if within(first, 10e3, 25e3) && within(second, 30e3, 40e3) {
+                Ok(())
+            } else {
+                Err(format!("{first:?} and {second:?} us"))
+            })
+        })
+        .await?;
     ensure!(
         delay("two-a/nobody").await.is_err(),
         "an object that is not there has a state"

@@ -300,7 +300,7 @@ async fn play(
     let (mut known, mut last) = (Vec::new(), 0);
     // Ids of VMs are random, and do not meet by chance.
     let bytes = namespace.bytes().map(u64::from);
-    let first = bytes.fold(1, |id: u64, byte| id.wrapping_mul(257).wrapping_add(byte) | 1) << 8;
+    let first = bytes.fold(1, |id: u64, byte| id.wrapping_mul(257).wrapping_add(byte)) << 8;
     loop {
         ticks.tick().await;
         // While the API server is down the mesh goes on as it was.
