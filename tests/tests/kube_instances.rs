@@ -1,8 +1,6 @@
 //! Instances at an edge that the controller derives from the cloud's Deployment, with the rights of the manifests and
 //! nothing more; the proxies are played.
 
-#![expect(clippy::indexing_slicing, reason = "of JSON values that are made right there")]
-
 use std::process::ExitCode;
 use std::time::Duration;
 

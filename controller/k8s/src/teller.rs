@@ -155,7 +155,7 @@ fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
     Event {
         type_,
         reason: reason.to_owned(),
-        note: Some(note[..note.floor_char_boundary(NOTE_BYTES)].to_owned()),
+        note: Some(note.split_at(note.floor_char_boundary(NOTE_BYTES)).0.to_owned()),
         action: action.to_owned(),
         secondary: None,
     }

@@ -36,7 +36,7 @@ fn mk_index() -> Index {
 }
 
 /// Settings of `web`, and why it stays in the cloud.
-fn completed(index: &Index, services: serde_json::Value) -> (ServiceSettings, Option<String>) {
+fn completed(index: &Index, services: &serde_json::Value) -> (ServiceSettings, Option<String>) {
     let spec: EdgePlacementSpec = serde_json::from_value(serde_json::json!({
         "areas": {
             "cloud": {"localities": ["eu"]},
@@ -76,7 +76,7 @@ fn none() -> serde_json::Value {
 
 #[test]
 fn what_can_be_derived_is_free_and_counts_with_its_requests() {
-    let (settings, why) = completed(&mk_index(), none());
+    let (settings, why) = completed(&mk_index(), &none());
     assert_eq!((settings.pin, why), (Pin::Free, None));
     assert_eq!(settings.cpu_request, CpuCores::nearest(0.25));
 }
@@ -141,7 +141,7 @@ fn what_can_t_be_derived_stays_in_the_cloud_with_the_reason() {
     for (change, part) in changes {
         let mut index = mk_index();
         change(&mut index);
-        let (settings, why) = completed(&index, none());
+        let (settings, why) = completed(&index, &none());
         assert_eq!(settings.pin, Pin::Cloud, "{part}");
         assert!(
             why.as_ref().is_some_and(|why| why.contains(part)),
@@ -155,9 +155,9 @@ fn what_the_spec_says_counts() {
     let mut index = mk_index();
     index.deployments.delete(&key("web"));
     let pinned = serde_json::json!([{"name": "web", "pin": "edge"}]);
-    assert_eq!(completed(&index, pinned).0.pin, Pin::Edge);
+    assert_eq!(completed(&index, &pinned).0.pin, Pin::Edge);
     let named =
         serde_json::json!([{"name": "web", "edge": {"deployments": [{"edge": "edge-1", "name": "own"}]}}]);
-    let (settings, why) = completed(&index, named);
+    let (settings, why) = completed(&index, &named);
     assert_eq!((settings.pin, why), (Pin::Free, None));
 }
