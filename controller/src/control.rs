@@ -51,6 +51,8 @@ pub struct ControlLoop<P> {
     recorder: Recorder,
     /// As the telemetry has it.
     directory: Option<Directory>,
+    /// As the planner has them of the platform.
+    settings: Option<Settings>,
     /// Text of the last failed round: a failure that lasts is logged once.
     complaint: Option<String>,
     /// What was not performed in the last round, likewise.
@@ -70,16 +72,10 @@ impl<P: Platform> ControlLoop<P> {
             usage: CpuUsage::default(),
             recorder: Recorder::default(),
             directory: None,
+            settings: None,
             complaint: None,
             refused: BTreeSet::new(),
         }
-    }
-
-    /// Counts with these prices, capacities and pins instead of the defaults.
-    #[must_use]
-    pub fn with_settings(mut self, settings: Settings) -> Self {
-        self.planner.set_settings(settings);
-        self
     }
 
     /// Runs rounds until `shutdown`; the round under way is finished.
@@ -124,7 +120,17 @@ impl<P: Platform> ControlLoop<P> {
             .await
             .context("the platform did not answer")?
             .context("the platform could not be observed")?;
-        let Observation { cluster, directory } = observation;
+        let Observation {
+            cluster,
+            directory,
+            settings,
+        } = observation;
+        if let Some(settings) = settings
+            && self.settings.as_ref() != Some(&settings)
+        {
+            self.planner.set_settings(settings.clone());
+            self.settings = Some(settings);
+        }
         let snapshot = self.look(&cluster, directory, now);
         self.planner.observe(&snapshot, self.usage.cores(&snapshot));
         let event = Event::Evaluate {

@@ -1,15 +1,15 @@
-//! `gma run` in Kubernetes: stand by until the lease is ours, look after the object while it is.
+//! `gma run` in Kubernetes: stand by until the lease is ours, look after all objects while it is.
 //!
 //! ```text
-//! standing by ── lease taken ──> leading: label, then the object: finalizer, memory, control loop
+//! standing by ── lease taken ──> leading: label, then of each object: finalizer, memory, control loop
 //!     ^                              │
-//!     └──── lease lost: the loop is dropped where it stands, reports are answered as busy
+//!     └──── lease lost: the loops are dropped where they stand, reports are answered as busy
 //! ```
 //!
 //! The clock counts from 1970, so that what one controller wrote down has a meaning for the next on another machine.
-//! One object is looked after at a time: the oldest. The others are told so in their status.
+//! Objects share the watches, the lease and what receives reports; settings, memory, telemetry and state are each one's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,10 +37,10 @@ const LOOK: Duration = Duration::from_millis(250);
 const REST: Duration = Duration::from_secs(2);
 /// What can't be given back within this is named, and the object goes.
 const RESTORE_WITHIN: Duration = Duration::from_secs(50);
-/// Objects that are told that they are not looked after, at most.
-const MOST_TOLD: usize = 64;
+/// Objects of which it is remembered what they were told.
+const MOST_TOLD: usize = 1000;
 
-/// The object that is looked after now.
+/// An object that is looked after now.
 struct Running {
     id: Id,
     ending: CancellationToken,
@@ -51,15 +51,16 @@ struct Running {
 struct Leader<'a> {
     kube: &'a Kube,
     shared: &'a Arc<Shared>,
-    running: Option<Running>,
+    /// By uid.
+    running: BTreeMap<String, Running>,
     /// Whether the label is on our pod and on no other.
     is_labelled: bool,
-    /// Objects that were told why they are not looked after.
+    /// Objects that were told why they are not looked after, by uid.
     told: BTreeMap<String, (Id, String)>,
-    /// When the end of an object was first tried.
-    restoring: Option<(Id, Instant)>,
-    complaint: Option<String>,
-    not_before: Instant,
+    /// When the end of an object was first tried, by uid.
+    restoring: BTreeMap<String, Instant>,
+    /// What did not work, by uid, and when it is tried again.
+    failed: BTreeMap<String, (String, Instant)>,
 }
 
 /// Runs until a signal.
@@ -158,120 +159,150 @@ impl<'a> Leader<'a> {
         Self {
             kube,
             shared,
-            running: None,
+            running: BTreeMap::new(),
             is_labelled: false,
             told: BTreeMap::new(),
-            restoring: None,
-            complaint: None,
-            not_before: Instant::now(),
+            restoring: BTreeMap::new(),
+            failed: BTreeMap::new(),
         }
     }
 
-    /// Leads until `shutdown`; the round under way is finished.
+    /// Leads until `shutdown`; the rounds under way are finished.
     async fn lead(mut self, shutdown: &CancellationToken) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return self.stop().await,
+                () = shutdown.cancelled() => return self.keep(&BTreeSet::new()).await,
                 _ = looks.tick() => {}
             }
-            if Instant::now() < self.not_before {
-                continue;
-            }
-            let result = self.look().await;
-            let complaint = result.err().map(|error| format!("{error:#}"));
-            if let Some(error) = &complaint {
-                self.not_before = Instant::now() + REST;
-                if self.complaint != complaint {
-                    warn!(error, "not done; it is tried again");
-                }
-            }
-            self.complaint = complaint;
+            self.look().await;
         }
     }
 
-    async fn look(&mut self) -> anyhow::Result<()> {
+    async fn look(&mut self) {
         if !self.is_labelled {
-            self.kube.label_leader().await?;
-            self.is_labelled = true;
-        }
-        if !self.kube.missing().is_empty() {
-            return Ok(());
-        }
-        match self.kube.target() {
-            Target::None => self.stop().await,
-            Target::Ending { id } => {
-                self.stop().await;
-                self.restore(&id).await?;
+            if self.is_resting("") {
+                return;
             }
-            Target::Faulty { id, faults } => {
-                self.stop().await;
-                self.tell(&id, "SpecRefused", &faults).await?;
+            let done = self.kube.label_leader().await;
+            self.is_labelled = done.is_ok();
+            self.note("", done.map_err(Into::into));
+        }
+        if !self.is_labelled || !self.kube.missing().is_empty() {
+            return;
+        }
+        let targets = self.kube.targets();
+        let uids: BTreeSet<&str> = targets.iter().map(|target| target.id().uid.as_str()).collect();
+        self.shared.retain(&uids);
+        self.restoring.retain(|uid, _| uids.contains(uid.as_str()));
+        self.failed
+            .retain(|uid, _| uid.is_empty() || uids.contains(uid.as_str()));
+        let to_run = targets.iter().filter_map(|target| match target {
+            Target::Run(id) => Some(id),
+            Target::Idle { .. } | Target::Ending(_) => None,
+        });
+        self.keep(&to_run.collect()).await;
+        for target in &targets {
+            let uid = &target.id().uid;
+            if !self.is_resting(uid) {
+                let done = self.serve(target).await;
+                self.note(uid, done);
             }
-            Target::Run { id, wanted } => {
-                let is_running = self
-                    .running
-                    .as_ref()
-                    .is_some_and(|running| running.id == id && !running.task.is_empty());
-                if !is_running {
-                    self.stop().await;
-                    self.kube.hold(&id).await?;
-                    self.start(id, *wanted).await?;
-                } else if let Some(running) = &mut self.running
-                    && let Some(ended) = running.task.try_join_next()
-                {
-                    self.running = None;
-                    ended.context("the control loop panicked").flatten()?;
+        }
+    }
+
+    /// Brings one object on. What fails for it does not keep the others.
+    async fn serve(&mut self, target: &Target) -> anyhow::Result<()> {
+        match target {
+            Target::Ending(id) => self.restore(id).await,
+            Target::Idle { id, reason, why } => Ok(self.tell(id, reason, why).await?),
+            Target::Run(id) => {
+                if let Some(running) = self.running.get_mut(&id.uid) {
+                    if let Some(ended) = running.task.try_join_next() {
+                        self.running.remove(&id.uid);
+                        self.shared.leave(&id.uid);
+                        ended.context("the control loop panicked").flatten()?;
+                    }
+                    return Ok(());
+                }
+                match self.kube.wanted(id) {
+                    Ok(wanted) => {
+                        self.kube.hold(id).await?;
+                        self.start(id, wanted).await
+                    }
+                    Err(faults) => Ok(self.tell(id, "SpecRefused", &faults).await?),
                 }
             }
         }
-        for id in self.kube.others().into_iter().take(MOST_TOLD) {
-            let why = "another EdgePlacement is looked after, and one controller looks after one: delete the older, or run a second \
-                       controller for another cluster";
-            self.tell(&id, "AnotherObject", why).await?;
-        }
-        Ok(())
     }
 
-    async fn start(&mut self, id: Id, wanted: gma_k8s::settings::Wanted) -> anyhow::Result<()> {
-        let object = Object::new(self.kube, &id, wanted);
-        let (config, settings) = (object.wanted().config.clone(), object.wanted().settings.clone());
+    /// Whether what failed is not tried again yet.
+    fn is_resting(&self, uid: &str) -> bool {
+        self.failed
+            .get(uid)
+            .is_some_and(|(_, until)| Instant::now() < *until)
+    }
+
+    /// Says what failed, once.
+    fn note(&mut self, uid: &str, done: anyhow::Result<()>) {
+        let Err(error) = done else {
+            self.failed.remove(uid);
+            return;
+        };
+        let error = format!("{error:#}");
+        let is_news = self.failed.get(uid).is_none_or(|(known, _)| *known != error);
+        if is_news {
+            warn!(error, "not done; it is tried again");
+        }
+        self.failed.insert(uid.to_owned(), (error, Instant::now() + REST));
+    }
+
+    async fn start(&mut self, id: &Id, wanted: gma_k8s::settings::Wanted) -> anyhow::Result<()> {
+        let object = Object::new(self.kube, id, wanted);
+        let config = object.wanted().config.clone();
         info!(object = object.path(), generation = id.generation, mode = ?config.mode, "looking after");
-        let mut platform = KubernetesPlatform::new(object, Arc::clone(self.shared));
-        let memory = recall(platform.load().await?);
-        let control =
-            ControlLoop::new(Arc::clone(self.shared), platform, config, memory).with_settings(settings);
+        let shared = self.shared.enter(&id.uid, &id.path(), &id.created);
+        let mut platform = KubernetesPlatform::new(object, Arc::clone(&shared));
+        let loaded = platform.load().await;
+        let memory = recall(loaded.inspect_err(|_| self.shared.leave(&id.uid))?);
+        let control = ControlLoop::new(shared, platform, config, memory);
         let ending = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(control.run(ending.clone()));
-        self.running = Some(Running { id, ending, task });
+        let running = Running {
+            id: id.clone(),
+            ending,
+            task,
+        };
+        self.running.insert(id.uid.clone(), running);
+        // Should it be idle again later, that is news.
+        self.told.remove(&id.uid);
         Ok(())
     }
 
-    /// Ends the control loop after its round.
-    async fn stop(&mut self) {
-        if let Some(mut running) = self.running.take() {
+    /// Ends all control loops but those of `ids`, after their rounds.
+    async fn keep(&mut self, ids: &BTreeSet<&Id>) {
+        let ending = self
+            .running
+            .extract_if(.., |_, running| !ids.contains(&running.id));
+        let ending: Vec<_> = ending.collect();
+        for (_, running) in &ending {
             running.ending.cancel();
+        }
+        for (uid, mut running) in ending {
             while let Some(ended) = running.task.join_next().await {
                 if let Err(error) = ended.context("the control loop panicked").flatten() {
                     warn!(error = format!("{error:#}"), "failed while ending");
                 }
             }
-            self.shared.stand_by();
+            self.shared.leave(&uid);
         }
     }
 
     /// Gives back what was changed, for a bounded time; then the object goes in any case.
     async fn restore(&mut self, id: &Id) -> anyhow::Result<()> {
-        let since = match &self.restoring {
-            Some((of, since)) if of.key == id.key && of.uid == id.uid => *since,
-            _ => {
-                let now = Instant::now();
-                self.restoring = Some((id.clone(), now));
-                now
-            }
-        };
+        let since = *self.restoring.entry(id.uid.clone()).or_insert_with(Instant::now);
         match Hand::new(self.kube, id).give_back().await {
             Ok(()) => info!(
                 namespace = id.key.0,
@@ -288,7 +319,7 @@ impl<'a> Leader<'a> {
             }
         }
         self.kube.let_go(id).await?;
-        self.restoring = None;
+        self.restoring.remove(&id.uid);
         Ok(())
     }
 
@@ -300,7 +331,7 @@ impl<'a> Leader<'a> {
         }
         warn!(namespace = id.key.0, name = id.key.1, why, "not looked after");
         tell_not_ready(self.kube, id, reason, why).await?;
-        if self.told.len() >= 2 * MOST_TOLD {
+        if self.told.len() >= MOST_TOLD {
             self.told.clear();
         }
         self.told.insert(id.uid.clone(), news);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use gma_core::cluster::Cluster;
 use gma_core::decide::Effect;
+use gma_core::measured::Settings;
 use gma_telemetry::Directory;
 
 use crate::memory::{Memory, Unreadable};
@@ -20,6 +21,8 @@ pub struct Observation {
     pub cluster: Cluster,
     /// Which proxy is what.
     pub directory: Directory,
+    /// What measurements cannot say, where the platform knows it; it may change with what runs.
+    pub settings: Option<Settings>,
 }
 
 /// What a platform has kept of an earlier controller.

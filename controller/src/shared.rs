@@ -1,5 +1,6 @@
 //! What HTTP handlers and the control loop share.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use crate::metrics::ControllerMetrics;
 /// Pages that follow at a time: each costs a copy of the view twice a second.
 pub const MAX_FOLLOWERS: usize = 32;
 
-/// State of the process.
+/// State of the process; where it looks after several objects, of each of them too, with telemetry and rounds of its own.
 #[derive(Debug)]
 pub struct Shared {
     started: Instant,
@@ -31,7 +32,22 @@ pub struct Shared {
     /// Ends what would follow for ever.
     pub(crate) ending: CancellationToken,
     /// The controller's own metrics.
-    pub metrics: ControllerMetrics,
+    pub metrics: Arc<ControllerMetrics>,
+    /// Objects, the oldest first; none on a platform that has only one application.
+    members: Mutex<Vec<Member>>,
+}
+
+/// An object of the process.
+#[derive(Debug)]
+struct Member {
+    uid: String,
+    /// `namespace/name`.
+    path: String,
+    /// When it was created: sorts by age.
+    created: String,
+    /// Whether it is looked after now.
+    is_steered: bool,
+    shared: Arc<Shared>,
 }
 
 impl Shared {
@@ -45,8 +61,78 @@ impl Shared {
             seen: Mutex::new(None),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
             ending: CancellationToken::new(),
-            metrics: ControllerMetrics::default(),
+            metrics: Arc::default(),
+            members: Mutex::default(),
         }
+    }
+
+    /// What an object has of its own: what it was reported goes on where it was looked after before.
+    pub fn enter(&self, uid: &str, path: &str, created: &str) -> Arc<Self> {
+        let mut members = self.members();
+        if let Some(known) = members.iter_mut().find(|member| member.uid == uid) {
+            known.is_steered = true;
+            return Arc::clone(&known.shared);
+        }
+        let shared = Arc::new(Self {
+            started: self.started,
+            first: self.first,
+            telemetry: Mutex::new(Telemetry::new(gma_telemetry::Config::default())),
+            round: watch::Sender::new(None),
+            seen: Mutex::new(None),
+            followers: Arc::clone(&self.followers),
+            ending: self.ending.clone(),
+            metrics: Arc::clone(&self.metrics),
+            members: Mutex::default(),
+        });
+        members.push(Member {
+            uid: uid.to_owned(),
+            path: path.to_owned(),
+            created: created.to_owned(),
+            is_steered: true,
+            shared: Arc::clone(&shared),
+        });
+        members.sort_by(|a, b| (&a.created, &a.path).cmp(&(&b.created, &b.path)));
+        shared
+    }
+
+    /// An object is no longer looked after.
+    pub fn leave(&self, uid: &str) {
+        let mut members = self.members();
+        if let Some(member) = members.iter_mut().find(|member| member.uid == uid) {
+            member.is_steered = false;
+            member.shared.stand_by();
+        }
+    }
+
+    /// Forgets objects that are gone.
+    pub fn retain(&self, uids: &BTreeSet<&str>) {
+        self.members().retain(|member| uids.contains(member.uid.as_str()));
+    }
+
+    /// Objects that are looked after, the oldest first, by `namespace/name`.
+    pub fn objects(&self) -> Vec<(String, Arc<Self>)> {
+        let members = self.members();
+        let steered = members.iter().filter(|member| member.is_steered);
+        steered
+            .map(|member| (member.path.clone(), Arc::clone(&member.shared)))
+            .collect()
+    }
+
+    /// The object with this name; without a name the oldest, or the process where it has no objects.
+    pub fn of(self: &Arc<Self>, object: Option<&str>) -> Option<Arc<Self>> {
+        let mut objects = self.objects().into_iter();
+        match object {
+            Some(object) => objects.find(|(path, _)| path == object).map(|(_, shared)| shared),
+            None => Some(
+                objects
+                    .next()
+                    .map_or_else(|| Arc::clone(self), |(_, shared)| shared),
+            ),
+        }
+    }
+
+    fn members(&self) -> MutexGuard<'_, Vec<Member>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The only clock that the core and the telemetry see.
@@ -80,8 +166,12 @@ impl Shared {
         seen.map(|seen| self.now().since(seen))
     }
 
-    /// Answers every report as busy, and shows no round: this controller steers nothing.
+    /// Answers every report as busy, and shows no round: nothing is steered, no object either.
     pub fn stand_by(&self) {
+        for member in &mut *self.members() {
+            member.is_steered = false;
+            member.shared.stand_by();
+        }
         let now = self.now();
         self.telemetry().set_directory(&Directory::default(), now);
         self.round.send_replace(None);

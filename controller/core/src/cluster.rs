@@ -39,7 +39,7 @@ pub struct Instance {
     pub area: AreaName,
     /// Its life.
     pub phase: Phase,
-    /// Why it is `Failed`.
+    /// Why it is `Failed`, or does not start.
     pub reason: Option<String>,
     /// Replicas that run.
     pub replicas: u32,

@@ -93,32 +93,6 @@ impl Object {
         rule.is_some_and(|rule| rule.is_ours() && says(rule, &write.body))
     }
 
-    /// An instance at an edge: the Deployment that the spec names is scaled up from zero; one that runs keeps its count where
-    /// an autoscaler owns it, and has at least `replicas` where none does.
-    pub(crate) async fn ensure(
-        &self,
-        host: &ServiceName,
-        area: &AreaName,
-        replicas: u32,
-    ) -> Result<(), ActError> {
-        let name = self.edge_deployment(host, area)?;
-        let (now, is_autoscaled) = self.replicas(&name)?;
-        let wanted = replicas.max(1);
-        if now > 0 && (is_autoscaled || now >= wanted) {
-            return Ok(());
-        }
-        self.scale_deployment(&name, wanted, now, true).await
-    }
-
-    /// No instance at an edge: its Deployment has no replicas.
-    pub(crate) async fn remove(&self, host: &ServiceName, area: &AreaName) -> Result<(), ActError> {
-        let name = self.edge_deployment(host, area)?;
-        match self.replicas(&name)? {
-            (0, _) => Ok(()),
-            (now, _) => self.scale_deployment(&name, 0, now, true).await,
-        }
-    }
-
     /// Replicas in the cloud: at least so many where an autoscaler owns the count, else exactly so many.
     pub(crate) async fn scale(&self, host: &ServiceName, replicas: u32) -> Result<(), ActError> {
         let name = self
@@ -132,25 +106,13 @@ impl Object {
         self.scale_deployment(&name, replicas, now, !is_autoscaled).await
     }
 
-    /// The Deployment of an edge's instance. Where the spec names none it would be derived from the cloud's: the place for
-    /// that is here.
-    fn edge_deployment(&self, host: &ServiceName, area: &AreaName) -> Result<String, ActError> {
-        let service = self.wanted.services.get(host);
-        let named = service.and_then(|service| service.edge_deployments.get(area));
-        named.cloned().ok_or_else(|| {
-            ActError::Refused(format!(
-                "{host} has no Deployment for {area}: name one in spec.services[].edge.deployments"
-            ))
-        })
-    }
-
     /// Replicas that a Deployment is to have, and whether an autoscaler owns the count.
-    fn replicas(&self, name: &str) -> Result<(u32, bool), ActError> {
+    pub(crate) fn replicas(&self, name: &str) -> Result<(u32, bool), ActError> {
         let index = self.hand.kube.index.lock();
         let namespace = &self.hand.hosts.namespace;
         let Some(deployment) = index.deployments.get(namespace, name) else {
             return Err(ActError::Refused(format!(
-                "Deployment {namespace}/{name}, which the spec names, is not there"
+                "Deployment {namespace}/{name} is not there"
             )));
         };
         let other = deployment
@@ -169,7 +131,13 @@ impl Object {
     }
 
     /// Scales a Deployment, and first notes the count that it had, so that the end of the object restores it.
-    async fn scale_deployment(&self, name: &str, wanted: u32, now: u32, notes: bool) -> Result<(), ActError> {
+    pub(crate) async fn scale_deployment(
+        &self,
+        name: &str,
+        wanted: u32,
+        now: u32,
+        notes: bool,
+    ) -> Result<(), ActError> {
         let namespace = &self.hand.hosts.namespace;
         let is_noted = {
             let index = self.hand.kube.index.lock();
@@ -220,8 +188,7 @@ impl Hand {
 
     /// `namespace/name`.
     pub(crate) fn path(&self) -> String {
-        let (namespace, name) = &self.id.key;
-        format!("{namespace}/{name}")
+        self.id.path()
     }
 
     /// Gives back what was changed for the object, and forgets what was remembered.
@@ -309,7 +276,7 @@ impl Hand {
         Ok(())
     }
 
-    async fn set_replicas(&self, name: &str, wanted: u32) -> Result<(), ActError> {
+    pub(crate) async fn set_replicas(&self, name: &str, wanted: u32) -> Result<(), ActError> {
         self.kube.check_leading()?;
         let api: Api<apps::Deployment> = Api::namespaced(self.kube.client.clone(), &self.hosts.namespace);
         let what = format!("the scale of Deployment {}/{name}", self.hosts.namespace);
@@ -330,7 +297,7 @@ impl Hand {
         Ok(())
     }
 
-    /// Gives back what was changed: rules first, so that no call is sent to what goes; then counts.
+    /// Gives back what was changed: rules first, so that no call is sent to what goes; then counts, and what was made.
     pub(crate) async fn restore(&self) -> Result<(), ActError> {
         let mut worst = None;
         for host in self.hosts_with_rules() {
@@ -360,6 +327,9 @@ impl Hand {
                 failed => failed,
             };
             worst = worse(worst, done);
+        }
+        for name in self.all_made() {
+            worst = worse(worst, self.delete_made(&name).await);
         }
         worst.map_or(Ok(()), Err)
     }

@@ -1,5 +1,6 @@
 //! The connection to a cluster: who we are there, the watches, the lease, and which object is to be looked after.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -14,7 +15,7 @@ use crate::FINALIZER;
 use crate::api::EdgePlacement;
 use crate::error::{ActError, ask};
 use crate::finalizer;
-use crate::index::{Index, Key, SharedIndex, StoredObject};
+use crate::index::{Key, SharedIndex, StoredObject};
 use crate::lease::{Candidate, Leadership};
 use crate::rule::MANAGER;
 use crate::settings::{Hosts, Wanted, convert};
@@ -24,6 +25,9 @@ use crate::watch;
 pub const LEADER_LABEL: &str = "gma.dev/leader";
 /// Name of the lease, in the controller's namespace.
 pub const LEASE: &str = "gma";
+
+/// Objects that one controller looks after: each has rounds of its own twice a second, and telemetry.
+pub const MAX_STEERED: usize = 100;
 
 /// Where the controller runs, and what the cluster calls things.
 #[derive(Clone, Debug)]
@@ -49,34 +53,26 @@ pub struct Kube {
     leadership: Leadership,
 }
 
-/// What is to be done next.
-#[derive(Clone, Debug)]
+/// What is to be done with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// There is no object.
-    None,
-    /// An object is to be looked after.
-    Run {
+    /// It is to be looked after.
+    Run(Id),
+    /// It is not: what it is told.
+    Idle {
         /// Which.
         id: Id,
-        /// What it wants.
-        wanted: Box<Wanted>,
+        /// Reason of its condition Ready.
+        reason: &'static str,
+        /// In words, with what to do.
+        why: String,
     },
-    /// An object can't be: its spec is wrong.
-    Faulty {
-        /// Which.
-        id: Id,
-        /// What is wrong with it.
-        faults: String,
-    },
-    /// An object is being deleted: what was changed for it is to be restored.
-    Ending {
-        /// Which.
-        id: Id,
-    },
+    /// It is being deleted: what was changed for it is to be restored.
+    Ending(Id),
 }
 
 /// An object in one version of its spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id {
     /// Its namespace and name.
     pub key: Key,
@@ -84,6 +80,29 @@ pub struct Id {
     pub uid: String,
     /// Version of its spec.
     pub generation: i64,
+    /// When it was created, as RFC 3339: sorts by age.
+    pub created: String,
+}
+
+// === impl Target ===
+
+impl Target {
+    /// The object.
+    pub const fn id(&self) -> &Id {
+        match self {
+            Self::Run(id) | Self::Idle { id, .. } | Self::Ending(id) => id,
+        }
+    }
+}
+
+// === impl Id ===
+
+impl Id {
+    /// `namespace/name`.
+    pub fn path(&self) -> String {
+        let (namespace, name) = &self.key;
+        format!("{namespace}/{name}")
+    }
 }
 
 // === impl Kube ===
@@ -142,38 +161,25 @@ impl Kube {
         self.index.lock().missing()
     }
 
-    /// What is to be done: an object that is being deleted before all others, else the oldest.
-    pub fn target(&self) -> Target {
+    /// What is to be done with each object, the oldest first.
+    pub fn targets(&self) -> Vec<Target> {
         let index = self.index.lock();
-        let ending = index
-            .objects
-            .all()
-            .find(|(_, object)| object.is_deleted && object.has_finalizer);
-        if let Some((key, object)) = ending {
-            return Target::Ending { id: id(key, object) };
-        }
-        let Some((key, object)) = oldest(&index) else {
-            return Target::None;
-        };
-        let id = id(key, object);
-        match self.wanted(key, object) {
-            Ok(wanted) => Target::Run {
-                id,
-                wanted: Box::new(wanted),
-            },
-            Err(faults) => Target::Faulty { id, faults },
-        }
+        targets(index.objects.all())
     }
 
-    /// Objects beside the one that is looked after: one controller looks after one object.
-    pub fn others(&self) -> Vec<Id> {
-        let index = self.index.lock();
-        let first = oldest(&index).map(|(key, _)| key);
-        let others = index
-            .objects
-            .all()
-            .filter(|(key, object)| !object.is_deleted && Some(*key) != first);
-        others.map(|(key, object)| id(key, object)).collect()
+    /// What an object wants.
+    ///
+    /// # Errors
+    /// What is wrong with its spec.
+    pub fn wanted(&self, id: &Id) -> Result<Wanted, String> {
+        let object = {
+            let index = self.index.lock();
+            let stored = index.objects.get(&id.key.0, &id.key.1);
+            let stored = stored.ok_or_else(|| "it is gone".to_owned())?;
+            stored.object.clone()?
+        };
+        let read: &EdgePlacement = &object;
+        convert(&read.spec, &self.hosts(&id.key)).map_err(|faults| faults.to_string())
     }
 
     pub(crate) fn hosts(&self, key: &Key) -> Hosts {
@@ -181,11 +187,6 @@ impl Kube {
             namespace: key.0.clone(),
             domain: self.settings.domain.clone(),
         }
-    }
-
-    fn wanted(&self, key: &Key, object: &StoredObject) -> Result<Wanted, String> {
-        let read: &EdgePlacement = object.object.as_ref().map_err(Clone::clone)?;
-        convert(&read.spec, &self.hosts(key)).map_err(|faults| faults.to_string())
     }
 
     /// Puts the finalizer on an object.
@@ -274,10 +275,122 @@ fn id(key: &Key, object: &StoredObject) -> Id {
         key: key.clone(),
         uid: object.uid.clone(),
         generation: object.generation,
+        created: object.created.clone(),
     }
 }
 
-fn oldest(index: &Index) -> Option<(&Key, &StoredObject)> {
-    let objects = index.objects.all().filter(|(_, object)| !object.is_deleted);
-    objects.min_by(|(one, a), (two, b)| (&a.created, one).cmp(&(&b.created, two)))
+/// The hosts of an object are those of its namespace's Services, whether its spec lists them or not; so of two in a namespace
+/// the older has them. One that is being deleted has them until all is restored.
+fn targets<'a>(objects: impl Iterator<Item = (&'a Key, &'a StoredObject)>) -> Vec<Target> {
+    let mut objects: Vec<_> = objects.collect();
+    objects.sort_by(|(one, a), (two, b)| (&a.created, one).cmp(&(&b.created, two)));
+    let mut owners: BTreeMap<&str, &Key> = BTreeMap::new();
+    let mut targets = Vec::new();
+    for (key, object) in objects {
+        let id = id(key, object);
+        let (namespace, _) = key;
+        let owner = owners.get(namespace.as_str()).copied();
+        let is_full = owners.len() >= MAX_STEERED;
+        if object.is_deleted {
+            if object.has_finalizer {
+                owners.entry(namespace).or_insert(key);
+                targets.push(Target::Ending(id));
+            }
+        } else if let Some((_, owner)) = owner {
+            let why = format!(
+                "EdgePlacement {namespace}/{owner} is older and has the hosts of all Services of {namespace}: delete one of the two, or \
+                 put what this one is for into the other"
+            );
+            let reason = "HostsClaimed";
+            targets.push(Target::Idle { id, reason, why });
+        } else if is_full {
+            let why = format!(
+                "this controller looks after {MAX_STEERED} objects already, all older: delete one of them"
+            );
+            let reason = "TooManyObjects";
+            targets.push(Target::Idle { id, reason, why });
+        } else {
+            owners.insert(namespace, key);
+            targets.push(Target::Run(id));
+        }
+    }
+    targets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(uid: &str, created: &str) -> StoredObject {
+        StoredObject {
+            uid: uid.to_owned(),
+            generation: 1,
+            created: created.to_owned(),
+            is_deleted: false,
+            has_finalizer: false,
+            object: Err("not read".to_owned()),
+        }
+    }
+
+    fn key(namespace: &str, name: &str) -> Key {
+        (namespace.to_owned(), name.to_owned())
+    }
+
+    fn told(objects: &BTreeMap<Key, StoredObject>) -> Vec<(String, &'static str)> {
+        let targets = targets(objects.iter());
+        let word = |target: &Target| match target {
+            Target::Run(_) => "run",
+            Target::Idle { reason, .. } => *reason,
+            Target::Ending(_) => "ending",
+        };
+        targets
+            .iter()
+            .map(|target| (target.id().path(), word(target)))
+            .collect()
+    }
+
+    #[test]
+    fn of_two_in_a_namespace_the_older_is_looked_after_and_the_other_is_told_its_name() {
+        let mut objects = BTreeMap::from([
+            (key("shop", "a"), stored("1", "2026-02-01T00:00:00Z")),
+            (key("shop", "b"), stored("2", "2026-01-01T00:00:00Z")),
+            (key("blog", "c"), stored("3", "2026-03-01T00:00:00Z")),
+        ]);
+        let all =
+            |words: [(&str, &'static str); 3]| words.map(|(path, word)| (path.to_owned(), word)).to_vec();
+        let expected = all([("shop/b", "run"), ("shop/a", "HostsClaimed"), ("blog/c", "run")]);
+        assert_eq!(told(&objects), expected);
+        let found = targets(objects.iter());
+        assert!(
+            matches!(&found[1], Target::Idle { why, .. } if why.contains("EdgePlacement shop/b")),
+            "{found:?}"
+        );
+        // It goes, and has the hosts until all is restored.
+        let older = objects.get_mut(&key("shop", "b")).unwrap();
+        (older.is_deleted, older.has_finalizer) = (true, true);
+        let expected = all([
+            ("shop/b", "ending"),
+            ("shop/a", "HostsClaimed"),
+            ("blog/c", "run"),
+        ]);
+        assert_eq!(told(&objects), expected);
+        objects.remove(&key("shop", "b"));
+        assert_eq!(told(&objects)[0], ("shop/a".to_owned(), "run"));
+    }
+
+    #[test]
+    fn there_is_a_most_and_the_youngest_are_told() {
+        let object = |number: usize| {
+            let created = format!("2026-01-01T00:{:02}:{:02}Z", number / 60, number % 60);
+            (
+                key(&format!("n{number}"), "a"),
+                stored(&number.to_string(), &created),
+            )
+        };
+        let objects: BTreeMap<_, _> = (0..MAX_STEERED + 2).map(object).collect();
+        let told = told(&objects);
+        let idle: Vec<_> = told.iter().filter(|(_, word)| *word != "run").collect();
+        let expected = |number: usize| (format!("n{number}/a"), "TooManyObjects");
+        assert_eq!(idle, [&expected(MAX_STEERED), &expected(MAX_STEERED + 1)]);
+    }
 }

@@ -11,7 +11,7 @@
 //! Effect --act--> writes, while the lease is held
 //! ```
 //!
-//! Everything but `watch`, `lease`, `act`, `memory` and `teller` is pure: values in, values out. This is the only crate beside the
+//! Everything but `watch`, `lease`, `act`, `edge`, `made`, `memory` and `teller` is pure: values in, values out. This is the only crate beside the
 //! tests that names kube.
 //!
 //! Invariants: a schema and a conversion never disagree on what is legal (the same example files are put to both);
@@ -28,14 +28,17 @@ mod act;
 pub mod api;
 pub mod check;
 pub mod derive;
+mod edge;
 mod error;
 mod finalizer;
 pub mod index;
 mod kube_api;
 mod lease;
 pub mod locality;
+mod made;
 mod memory;
 mod object;
+mod pins;
 pub mod rule;
 pub mod settings;
 mod status;
@@ -45,7 +48,7 @@ mod watch;
 
 pub use act::{Hand, OBJECT_ANNOTATION, REPLICAS_ANNOTATION};
 pub use error::ActError;
-pub use kube_api::{Id, Kube, LEADER_LABEL, LEASE, Settings, Target};
+pub use kube_api::{Id, Kube, LEADER_LABEL, LEASE, MAX_STEERED, Settings, Target};
 pub use lease::Leadership;
 pub use object::Object;
 pub use teller::{say, tell_not_ready};

@@ -3,19 +3,19 @@
 use gma_core::cluster::{Cluster, RoutingPlan};
 use gma_core::decide::{Config, Effect, State};
 use gma_core::ids::{ServiceName, Timestamp};
-use gma_core::model::Pin;
+use gma_core::measured::Settings;
 use gma_core::sightings::Sightings;
-use gma_core::units::{CpuCores, Gigabytes};
 
 use crate::act::Hand;
+use crate::edge::Followed;
 use crate::error::ActError;
-use crate::index::Owner;
 use crate::kube_api::{Id, Kube};
 use crate::memory::Memory;
+use crate::pins::Completed;
 use crate::settings::Wanted;
 use crate::status::{Told, status};
 use crate::teller::Teller;
-use crate::view::{View, selects, view};
+use crate::view::{View, view};
 
 /// An object that is looked after.
 #[derive(Debug)]
@@ -25,10 +25,18 @@ pub struct Object {
     pub(crate) sightings: Sightings,
     /// The last order of weights.
     pub(crate) ordered: RoutingPlan,
+    /// The routing of the last look.
+    pub(crate) routed: RoutingPlan,
+    /// Settings as the spec alone gives them.
+    pub(crate) base: Settings,
+    pub(crate) completed: Completed,
+    pub(crate) followed: Followed,
     memory: Memory,
-    teller: Teller,
+    pub(crate) teller: Teller,
     /// Of the last look.
     held: Vec<(ServiceName, String, String)>,
+    /// Services of the last look that can't be placed, and why.
+    pinned: Vec<(ServiceName, String)>,
 }
 
 impl Object {
@@ -38,10 +46,15 @@ impl Object {
             hand: Hand::new(kube, id),
             memory: Memory::new(kube.client.clone(), &kube.settings.namespace, &id.key, &id.uid),
             teller: Teller::new(kube, id),
+            base: wanted.settings.clone(),
             wanted,
             sightings: Sightings::new(),
             ordered: RoutingPlan::default(),
+            routed: RoutingPlan::default(),
+            completed: Completed::default(),
+            followed: Followed::default(),
             held: Vec::new(),
+            pinned: Vec::new(),
         };
         object.complete();
         object
@@ -57,54 +70,6 @@ impl Object {
         self.hand.path()
     }
 
-    /// Adds what the cluster knows and the spec does not say: what a replica of the cloud's Deployment requests, and pins to the
-    /// cloud of what can't be placed: pods of a StatefulSet or DaemonSet, pods with a volume claim, and services that have no
-    /// Deployment for an edge.
-    fn complete(&mut self) {
-        let default = self.wanted.settings.default_service;
-        let services = self.seen(|seen| {
-            let mut services = Vec::new();
-            for (name, service) in seen.index.services.of(&seen.hosts.namespace) {
-                let host = seen.hosts.of(name);
-                let mut settings = seen
-                    .wanted
-                    .settings
-                    .services
-                    .get(&host)
-                    .copied()
-                    .unwrap_or(default);
-                let deployment = seen.cloud_deployment(&host).ok();
-                let deployment =
-                    deployment.and_then(|name| seen.index.deployments.get(&seen.hosts.namespace, &name));
-                if let Some(cores) = deployment
-                    .and_then(|deployment| deployment.cpu_cores)
-                    .filter(|cores| *cores > 0.0)
-                {
-                    settings.cpu_request = CpuCores::nearest(cores);
-                }
-                if let Some(bytes) = deployment
-                    .and_then(|deployment| deployment.memory_bytes)
-                    .filter(|bytes| *bytes > 0.0)
-                {
-                    settings.memory_request = Gigabytes::nearest(bytes / 1e9);
-                }
-                let listed = seen.wanted.services.get(&host);
-                let mut pods = seen.index.pods.of(&seen.hosts.namespace).map(|(_, pod)| pod);
-                let is_stateful = pods.any(|pod| {
-                    let is_other = matches!(pod.owner, Some(Owner::Other(_)));
-                    selects(&service.selector, &pod.labels) && (pod.has_volume_claim || is_other)
-                });
-                let has_no_place = listed.is_none_or(|listed| listed.edge_deployments.is_empty());
-                if listed.is_none_or(|listed| listed.pin.is_none()) && (is_stateful || has_no_place) {
-                    settings.pin = Pin::Cloud;
-                }
-                services.push((host, settings));
-            }
-            services
-        });
-        self.wanted.settings.services.extend(services);
-    }
-
     /// What is there now.
     ///
     /// # Errors
@@ -115,7 +80,9 @@ impl Object {
             return Err(missing.join("; "));
         }
         self.sightings = sightings;
+        self.complete();
         let view = self.seen(view);
+        self.routed = view.cluster.routing.clone();
         let held: Vec<_> = view
             .held
             .iter()
@@ -125,6 +92,11 @@ impl Object {
             self.teller.warn("RoutingHeld", &format!("{host}: {why}"));
         }
         self.held = held;
+        let pinned = self.completed.pinned.iter();
+        self.pinned = pinned
+            .filter(|(host, _)| view.services.contains(*host) && !view.held.contains_key(*host))
+            .map(|(host, why)| (host.clone(), why.clone()))
+            .collect();
         Ok(view)
     }
 
@@ -191,6 +163,7 @@ impl Object {
             state,
             cluster,
             held: &self.held,
+            pinned: &self.pinned,
             unsaved,
         });
         self.teller.tell(status, state);

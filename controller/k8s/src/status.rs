@@ -31,6 +31,8 @@ pub(crate) struct Told<'a> {
     pub(crate) cluster: &'a Cluster,
     /// Services whose routing can't be written, why, and what would end it.
     pub(crate) held: &'a [(ServiceName, String, String)],
+    /// Services that can't be placed at an edge, and why; none of them is held.
+    pub(crate) pinned: &'a [(ServiceName, String)],
     /// Why the memory is not written, where it is not.
     pub(crate) unsaved: Option<&'a str>,
 }
@@ -58,7 +60,12 @@ pub(crate) fn status(told: &Told<'_>) -> EdgePlacementStatus {
         summary: Some(summary(told, &all)),
         edges,
         decisions: decisions.into_iter().take(MAX_DECISIONS).map(decision).collect(),
-        held: told.held.iter().map(held).collect(),
+        held: told
+            .held
+            .iter()
+            .map(held)
+            .chain(told.pinned.iter().map(pinned))
+            .collect(),
     };
     status.bounded()
 }
@@ -149,6 +156,15 @@ fn held((service, why, fix): &(ServiceName, String, String)) -> HeldService {
         service: short(service),
         why: why.clone(),
         fix: Some(fix.clone()),
+    }
+}
+
+/// What to do is part of the reason.
+fn pinned((service, why): &(ServiceName, String)) -> HeldService {
+    HeldService {
+        service: short(service),
+        why: format!("it stays in the cloud: {why}"),
+        fix: None,
     }
 }
 
@@ -390,6 +406,7 @@ mod tests {
             state: &state,
             cluster: &Cluster::default(),
             held: &[],
+            pinned: &[],
             unsaved: None,
         })
     }

@@ -32,8 +32,8 @@ const BURST: u32 = 10;
 const EVENT_EVERY: Duration = Duration::from_secs(10);
 /// Events that wait; what is beyond is dropped: the status and the log have it.
 const WAITING: usize = 32;
-/// Characters of an event's note; the API server takes 1,024 bytes.
-const NOTE_CHARS: usize = 250;
+/// Bytes of an event's note; the API server takes 1,024.
+const NOTE_BYTES: usize = 1000;
 
 /// Tells of one object. Its task ends with it.
 #[derive(Debug)]
@@ -118,6 +118,10 @@ impl Teller {
         self.say(EventType::Warning, reason, RECONCILE, note);
     }
 
+    pub(crate) fn inform(&self, reason: &'static str, note: &str) {
+        self.say(EventType::Normal, reason, RECONCILE, note);
+    }
+
     fn say(&self, type_: EventType, reason: &str, action: &str, note: &str) {
         let event = event(type_, reason, action, note);
         if self.events.try_send(event).is_err() {
@@ -151,7 +155,7 @@ fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
     Event {
         type_,
         reason: reason.to_owned(),
-        note: Some(note.chars().take(NOTE_CHARS).collect()),
+        note: Some(note.split_at(note.floor_char_boundary(NOTE_BYTES)).0.to_owned()),
         action: action.to_owned(),
         secondary: None,
     }

@@ -3,19 +3,21 @@
 //! An area is where a pod's own label or its node's labels put it, as istiod does it; never what a proxy says of itself. A pod that has no
 //! node yet belongs to the edge that its Deployment is for.
 
+mod instances;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gma_core::cluster::{Cluster, Instance, Phase, Proxy, ProxyRole, RoutingPlan, Unroutable, Weights};
+use gma_core::cluster::{Cluster, Phase, Proxy, ProxyRole, RoutingPlan, Unroutable, Weights};
 use gma_core::ids::{AreaName, ServiceName};
 use gma_core::sightings::{Sighting, Sightings};
 
-use crate::index::{Index, Owner, Pod, Service, Target};
+use crate::index::{Index, Pod, Service, Target};
 use crate::locality::{AreaMap, Locality};
 use crate::rule::{Areas, Held, Mesh, Order, in_force, write};
 use crate::settings::{Hosts, Wanted, service_name};
+use instances::add_instances;
 
 /// What a view is made of.
 #[derive(Clone, Copy, Debug)]
@@ -49,14 +51,6 @@ pub struct View {
     pub services: BTreeSet<ServiceName>,
     /// Services that are held, with what would end it.
     pub held: BTreeMap<ServiceName, Held>,
-}
-
-/// The pods of a service in an area.
-#[derive(Debug, Default)]
-struct Group<'a> {
-    ready: u32,
-    failure: Option<&'a str>,
-    deployments: BTreeSet<&'a str>,
 }
 
 // === impl Seen ===
@@ -94,103 +88,14 @@ impl<'a> Seen<'a> {
     }
 
     /// The object's pods, but for gateways and those that end.
-    fn pods(&self) -> Vec<&'a Pod> {
+    pub(crate) fn pods(&self) -> Vec<&'a Pod> {
         let pods = self.index.pods.of(&self.hosts.namespace);
         pods.map(|(_, pod)| pod)
             .filter(|pod| !pod.is_ending && !self.is_a_gateway(&self.hosts.namespace, pod))
             .collect()
     }
 
-    /// A service's pods by area, and the locality of one that is Ready and in none.
-    fn groups(
-        &self,
-        host: &ServiceName,
-        service: &Service,
-        pods: &[&'a Pod],
-    ) -> (BTreeMap<AreaName, Group<'a>>, Option<Locality>) {
-        let mut groups: BTreeMap<AreaName, Group<'a>> = BTreeMap::new();
-        let mut stray = None;
-        for pod in pods.iter().filter(|pod| selects(&service.selector, &pod.labels)) {
-            let deployment = match &pod.owner {
-                Some(Owner::Deployment(name)) => Some(name.as_str()),
-                Some(Owner::Other(_)) | None => None,
-            };
-            let area = match self.place(pod) {
-                Some((_, Some(area))) => area.clone(),
-                Some((locality, None)) => {
-                    if pod.is_ready {
-                        stray = Some(locality);
-                    }
-                    continue;
-                }
-                None => match deployment.and_then(|name| self.edge_of(host, name)) {
-                    Some(area) => area.clone(),
-                    None => continue,
-                },
-            };
-            let group = groups.entry(area).or_default();
-            group.ready += u32::from(pod.is_ready);
-            group.failure = group.failure.or(pod.failure.as_deref());
-            group.deployments.extend(deployment);
-        }
-        (groups, stray)
-    }
-
-    /// The edge that a Deployment of a service is for.
-    fn edge_of(&self, host: &ServiceName, deployment: &str) -> Option<&'a AreaName> {
-        let service = self.wanted.services.get(host)?;
-        let found = service
-            .edge_deployments
-            .iter()
-            .find(|(_, name)| *name == deployment);
-        found.map(|(edge, _)| edge)
-    }
-
-    /// Replicas that an autoscaler of these Deployments wants.
-    fn autoscaler_wants(&self, deployments: &BTreeSet<&str>) -> Option<u32> {
-        let autoscalers = self.index.autoscalers.of(&self.hosts.namespace);
-        autoscalers
-            .filter(|(_, autoscaler)| {
-                deployments.contains(autoscaler.deployment.as_str()) && autoscaler.desired > 0
-            })
-            .map(|(_, autoscaler)| autoscaler.desired)
-            .max()
-    }
-
-    /// The cloud's Deployment of a service: the one that the spec names, else that of its pods there.
-    ///
-    /// # Errors
-    /// There is none, or more than one.
-    pub(crate) fn cloud_deployment(&self, host: &ServiceName) -> Result<String, String> {
-        let named = self
-            .wanted
-            .services
-            .get(host)
-            .and_then(|service| service.cloud_deployment.clone());
-        if let Some(name) = named {
-            return Ok(name);
-        }
-        let service = self
-            .service_of(host)
-            .ok_or_else(|| format!("{host} has no Service with a selector"))?;
-        let (groups, _) = self.groups(host, service, &self.pods());
-        let deployments = groups
-            .get(&self.wanted.config.cloud)
-            .map(|group| &group.deployments);
-        let found: Vec<&str> = deployments.into_iter().flatten().copied().collect();
-        match found.as_slice() {
-            [one] => Ok((*one).to_owned()),
-            [] => Err(format!(
-                "{host} has no Deployment with pods in the cloud: name it in spec.services[].cloud.deployment"
-            )),
-            several => Err(format!(
-                "{host} has several Deployments with pods in the cloud ({}): name one in spec.services[].cloud.deployment",
-                several.join(", ")
-            )),
-        }
-    }
-
-    fn service_of(&self, host: &ServiceName) -> Option<&'a Service> {
+    pub(crate) fn service_of(&self, host: &ServiceName) -> Option<&'a Service> {
         self.index.services.get(&self.hosts.namespace, service_name(host))
     }
 
@@ -266,55 +171,6 @@ pub(crate) fn view(seen: &Seen<'_>) -> View {
         }
     }
     view
-}
-
-fn add_instances(
-    seen: &Seen<'_>,
-    host: &ServiceName,
-    groups: &BTreeMap<AreaName, Group<'_>>,
-    cluster: &mut Cluster,
-) {
-    for (area, group) in groups {
-        let (phase, reason) = match (group.ready, group.failure) {
-            (1.., _) => (Phase::Ready, None),
-            (0, Some(why)) => (Phase::Failed, Some(why.to_owned())),
-            (0, None) => (Phase::Starting, None),
-        };
-        cluster.instances.push(Instance {
-            service: host.clone(),
-            area: area.clone(),
-            phase,
-            reason,
-            replicas: group.ready,
-            cpu_seconds: None,
-            memory_bytes: None,
-            autoscaler_wants: seen.autoscaler_wants(&group.deployments),
-        });
-    }
-    // Ordered, and no pod is there yet.
-    let service = seen.wanted.services.get(host);
-    for (edge, name) in service.into_iter().flat_map(|service| &service.edge_deployments) {
-        let deployment = seen.index.deployments.get(&seen.hosts.namespace, name);
-        let Some(deployment) =
-            deployment.filter(|deployment| deployment.replicas > 0 && !groups.contains_key(edge))
-        else {
-            continue;
-        };
-        cluster.instances.push(Instance {
-            service: host.clone(),
-            area: edge.clone(),
-            phase: if deployment.failure.is_some() {
-                Phase::Failed
-            } else {
-                Phase::Starting
-            },
-            reason: deployment.failure.clone(),
-            replicas: 0,
-            cpu_seconds: None,
-            memory_bytes: None,
-            autoscaler_wants: None,
-        });
-    }
 }
 
 fn add_routing(seen: &Seen<'_>, host: &ServiceName, stray: Option<Locality>, view: &mut View) {

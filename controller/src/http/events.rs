@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -12,7 +12,7 @@ use futures_util::stream::{self, Stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
-use super::StateBody;
+use super::{StateBody, Which, unknown};
 use crate::shared::{MAX_FOLLOWERS, Round, Shared};
 
 /// Between two events: rounds come twice a second.
@@ -36,7 +36,10 @@ struct Follower {
 
 /// Follows the rounds: `now` and `round` of the state as data of unnamed events. The exact totals of every proxy are left
 /// out: they are for programs, and large.
-pub(super) async fn follow(State(shared): State<Arc<Shared>>) -> Response {
+pub(super) async fn follow(State(shared): State<Arc<Shared>>, Query(which): Query<Which>) -> Response {
+    let Some(shared) = shared.of(which.object.as_deref()) else {
+        return unknown(&shared);
+    };
     let Ok(permit) = Arc::clone(&shared.followers).try_acquire_owned() else {
         let text = format!("{MAX_FOLLOWERS} pages follow already: close one, or read /api/v1/state\n");
         return (

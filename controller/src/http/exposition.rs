@@ -15,10 +15,15 @@ use prometheus_client::registry::Registry;
 use crate::shared::Shared;
 
 pub(super) fn encode(shared: &Shared) -> Result<String, fmt::Error> {
-    let (counters, exported) = {
-        let telemetry = shared.telemetry();
-        (telemetry.counters(), telemetry.exported().collect::<Vec<_>>())
-    };
+    let objects = shared.objects();
+    // What was answered while there was no object, too.
+    let all = std::iter::once(shared).chain(objects.iter().map(|(_, one)| &**one));
+    let (mut counters, mut exported) = (Counters::default(), Vec::new());
+    for one in all {
+        let telemetry = one.telemetry();
+        counters.add(&telemetry.counters());
+        exported.extend(telemetry.exported());
+    }
     let mut registry = Registry::default();
     shared.metrics.register(&mut registry);
     registry.register_collector(Box::new(Reports(counters)));

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use gma_core::ids::Timestamp;
 use gma_telemetry::Accounting;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -40,6 +40,20 @@ struct StateBody<'a> {
     accounting: Option<Accounting>,
 }
 
+/// Which object is asked for, where the controller looks after several.
+#[derive(Debug, Deserialize)]
+struct Which {
+    /// `namespace/name`; absent: the oldest.
+    object: Option<String>,
+}
+
+/// What `/api/v1/objects` answers.
+#[derive(Serialize)]
+struct ObjectsBody {
+    /// `namespace/name` of each, the oldest first.
+    objects: Vec<String>,
+}
+
 /// Every route, with limits on bodies and time.
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -48,6 +62,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/v1/state", get(state))
+        .route("/api/v1/objects", get(objects))
         // Its answer begins at once, and the time limit below is that of an answer's begin.
         .route("/api/v1/events", get(events::follow))
         .route("/", get(page::index))
@@ -88,7 +103,10 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 /// The last round, with the totals for accounting as they are now.
-async fn state(State(shared): State<Arc<Shared>>) -> Response {
+async fn state(State(shared): State<Arc<Shared>>, Query(which): Query<Which>) -> Response {
+    let Some(shared) = shared.of(which.object.as_deref()) else {
+        return unknown(&shared);
+    };
     let accounting = shared.telemetry().accounting();
     let round = shared.round();
     let state = StateBody {
@@ -97,4 +115,18 @@ async fn state(State(shared): State<Arc<Shared>>) -> Response {
         accounting: Some(accounting),
     };
     Json(state).into_response()
+}
+
+async fn objects(State(shared): State<Arc<Shared>>) -> Response {
+    let objects = shared.objects().into_iter().map(|(path, _)| path).collect();
+    Json(ObjectsBody { objects }).into_response()
+}
+
+fn unknown(shared: &Shared) -> Response {
+    let paths: Vec<String> = shared.objects().into_iter().map(|(path, _)| path).collect();
+    let text = format!(
+        "no such object is looked after; those that are: [{}]; give one as ?object=NAMESPACE/NAME, or none for the oldest\n",
+        paths.join(", ")
+    );
+    (StatusCode::NOT_FOUND, text).into_response()
 }

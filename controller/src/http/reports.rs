@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use gma_telemetry::{Busy, Event};
+use gma_core::ids::Timestamp;
+use gma_telemetry::{Busy, Event, Ingested, node_of};
 use tracing::{trace, warn};
 
 use crate::shared::Shared;
@@ -27,10 +28,7 @@ pub(super) async fn take(State(shared): State<Arc<Shared>>, body: Result<Bytes, 
         }
         Err(error) => return error.into_response(),
     };
-    let taken = {
-        let mut telemetry = shared.telemetry();
-        telemetry.ingest(&body, received, shared.now())
-    };
+    let taken = ingest(&shared, &body, received);
     let mut problem = None;
     match &taken.event {
         Event::Refused(refusal) => {
@@ -58,4 +56,22 @@ pub(super) async fn take(State(shared): State<Arc<Shared>>, body: Result<Bytes, 
         )
             .into_response(),
     }
+}
+
+/// One report, for every object in whose areas the proxy runs: each counts of it what is its own.
+fn ingest(shared: &Arc<Shared>, body: &[u8], received: Timestamp) -> Ingested {
+    let mut objects = shared.objects();
+    if objects.len() > 1
+        && let Some(node) = node_of(body)
+    {
+        let is_known = |one: &(String, Arc<Shared>)| one.1.telemetry().knows(&node);
+        if objects.iter().any(is_known) {
+            objects.retain(is_known);
+        } else {
+            objects.truncate(1);
+        }
+    }
+    let ingest = |one: &Shared| one.telemetry().ingest(body, received, shared.now());
+    let taken = objects.iter().map(|(_, one)| ingest(one)).reduce(Ingested::and);
+    taken.unwrap_or_else(|| ingest(shared))
 }

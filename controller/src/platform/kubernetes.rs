@@ -39,6 +39,7 @@ impl Platform for KubernetesPlatform {
             .object
             .observe(sightings)
             .map_err(|missing| anyhow!(missing))?;
+        self.object.follow().await;
         Ok(Observation {
             cluster: view.cluster,
             directory: Directory {
@@ -46,6 +47,7 @@ impl Platform for KubernetesPlatform {
                 areas: view.localities,
                 services: view.services,
             },
+            settings: Some(self.object.wanted().settings.clone()),
         })
     }
 

@@ -28,6 +28,7 @@ impl Platform for LocalPlatform {
         Ok(Observation {
             cluster: state.cluster,
             directory,
+            settings: None,
         })
     }
 

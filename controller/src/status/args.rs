@@ -15,6 +15,10 @@ pub struct AddressArgs {
         default_value = "http://127.0.0.1:8080"
     )]
     pub address: String,
+
+    /// Which EdgePlacement, where the controller looks after several [default: the oldest].
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub object: Option<String>,
 }
 
 /// Arguments of `gma status`.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::Uri;
 use axum::http::uri::{Parts, PathAndQuery};
+use axum::http::{StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -30,12 +30,18 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the controller at `address`: `http://HOST:PORT`, with a path where a proxy puts it under one.
+    /// A client of the controller at `address`: `http://HOST:PORT`, with a path where a proxy puts it under one; of the
+    /// object `namespace/name`, or of the oldest.
     ///
     /// # Errors
-    /// The address is none.
-    pub fn new(address: &str) -> Result<Self, StatusError> {
-        let state = state_of(address).map_err(|why| StatusError::Address {
+    /// The address is none, or no object has such a name.
+    pub fn new(address: &str, object: Option<&str>) -> Result<Self, StatusError> {
+        if let Some(object) = object.filter(|object| !is_name(object)) {
+            return Err(StatusError::Object {
+                object: object.to_owned(),
+            });
+        }
+        let state = state_of(address, object).map_err(|why| StatusError::Address {
             address: address.to_owned(),
             why,
         })?;
@@ -78,6 +84,9 @@ impl Client {
             .get(self.state.clone())
             .await
             .map_err(|source| refused(url(), source))?;
+        if answer.status() == StatusCode::NOT_FOUND && self.state.query().is_some() {
+            return Err(StatusError::NoObject { url: url() });
+        }
         if !answer.status().is_success() {
             return Err(StatusError::Stranger {
                 url: url(),
@@ -109,7 +118,16 @@ fn refused(url: String, source: hyper_util::client::legacy::Error) -> StatusErro
     }
 }
 
-fn state_of(address: &str) -> Result<Uri, String> {
+/// Whether it is `namespace/name`, of letters that need no escape in a URL.
+fn is_name(object: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(is_plain);
+    object
+        .split_once('/')
+        .is_some_and(|(namespace, name)| is_part(namespace) && is_part(name))
+}
+
+fn state_of(address: &str, object: Option<&str>) -> Result<Uri, String> {
     let full = if address.contains("://") {
         address.to_owned()
     } else {
@@ -123,7 +141,10 @@ fn state_of(address: &str) -> Result<Uri, String> {
         return Err("only http is spoken; forward the port where TLS is in between".to_owned());
     }
     let prefix = parts.path_and_query.as_ref().map_or("", PathAndQuery::path);
-    let path = format!("{}/api/v1/state", prefix.trim_end_matches('/'));
+    let mut path = format!("{}/api/v1/state", prefix.trim_end_matches('/'));
+    if let Some(object) = object {
+        path.push_str(&format!("?object={object}"));
+    }
     parts.path_and_query = Some(path.parse().map_err(|_| format!("`{path}` is no path"))?);
     Uri::from_parts(parts).map_err(|error| error.to_string())
 }
@@ -140,7 +161,16 @@ mod tests {
             ("http://host/proxy/gma", "http://host/proxy/gma/api/v1/state"),
             ("[::1]:1", "http://[::1]:1/api/v1/state"),
         ] {
-            assert_eq!(state_of(address).map(|uri| uri.to_string()), Ok(url.to_owned()));
+            assert_eq!(
+                state_of(address, None).map(|uri| uri.to_string()),
+                Ok(url.to_owned())
+            );
+        }
+        let url = state_of("gma", Some("shop/shop")).map(|uri| uri.to_string());
+        assert_eq!(url, Ok("http://gma/api/v1/state?object=shop/shop".to_owned()));
+        for name in ["shop", "/shop", "a/b/c", "a/b&c"] {
+            let error = Client::new("gma", Some(name)).unwrap_err().to_string();
+            assert!(error.contains("NAMESPACE/NAME"), "{name}: {error}");
         }
     }
 
@@ -151,7 +181,7 @@ mod tests {
             ("", "give one like"),
             ("a b", "invalid"),
         ] {
-            let error = Client::new(address).unwrap_err().to_string();
+            let error = Client::new(address, None).unwrap_err().to_string();
             assert!(error.contains(part), "{address}: {error}");
         }
     }

@@ -17,6 +17,12 @@ pub enum StatusError {
         /// What is wrong with it.
         why: String,
     },
+    /// The object's name is none.
+    #[error("--object `{object}` is no name of an EdgePlacement: give it as NAMESPACE/NAME")]
+    Object {
+        /// As given.
+        object: String,
+    },
     /// Nobody is there.
     #[error(
         "nothing answers at {url}: start the controller with `gma run`, or say with --address where it listens"
@@ -63,6 +69,14 @@ pub enum StatusError {
         #[source]
         source: serde_path_to_error::Error<serde_json::Error>,
     },
+    /// The controller does not look after it.
+    #[error(
+        "the controller looks after no such object: what was asked is {url}; /api/v1/objects lists those that it does"
+    )]
+    NoObject {
+        /// What was asked.
+        url: String,
+    },
     /// It has just begun, or its platform does not answer.
     #[error("the controller has not seen its platform yet: wait a moment, then look at its log")]
     NothingSeen,
@@ -92,6 +106,8 @@ impl StatusError {
                 true
             }
             Self::Address { .. }
+            | Self::Object { .. }
+            | Self::NoObject { .. }
             | Self::Stranger { .. }
             | Self::Unknown { .. }
             | Self::NoEdge { .. }

@@ -35,7 +35,7 @@ use paint::Paint;
 /// # Errors
 /// Nothing answers, it is no controller, or it has seen nothing yet: each with the remedy.
 pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.address.address)?;
+    let client = Client::new(&args.address.address, args.address.object.as_deref())?;
     runtime()?.block_on(async {
         if args.watch {
             return watch::run(&client, args.output).await;
@@ -52,7 +52,7 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`status`], and an edge or a decision that the controller does not know.
 pub fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.address.address)?;
+    let client = Client::new(&args.address.address, args.address.object.as_deref())?;
     let state = runtime()?.block_on(client.state())?;
     let explanations = explain::explain(&state, args.edge.as_deref(), args.decision)?;
     let paint = Paint::of_stdout();

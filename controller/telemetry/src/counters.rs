@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use gma_report::v1;
 use serde::Serialize;
 
+use crate::answer::Refusal;
 use crate::index::Unplaced;
-use crate::telemetry::Refusal;
 
 /// Counts since the process started. Everything here except `vms` and `series` only grows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -56,6 +56,58 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Adds those of another telemetry of the process.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            stored,
+            duplicate,
+            busy_unknown_node,
+            busy_full,
+            refused,
+            bytes,
+            late_windows,
+            gaps,
+            series_dropped,
+            series_dropped_requests,
+            totals_merged,
+            vms_forgotten,
+            overflow_requests,
+            foreign_requests,
+            unknown_port_requests,
+            no_caller_requests,
+            outside_areas_requests,
+            identity_mismatches,
+            vms,
+            series,
+        } = other;
+        for (sum, one) in [
+            (&mut self.stored, stored),
+            (&mut self.duplicate, duplicate),
+            (&mut self.busy_unknown_node, busy_unknown_node),
+            (&mut self.busy_full, busy_full),
+            (&mut self.bytes, bytes),
+            (&mut self.late_windows, late_windows),
+            (&mut self.gaps, gaps),
+            (&mut self.series_dropped, series_dropped),
+            (&mut self.series_dropped_requests, series_dropped_requests),
+            (&mut self.totals_merged, totals_merged),
+            (&mut self.vms_forgotten, vms_forgotten),
+            (&mut self.overflow_requests, overflow_requests),
+            (&mut self.foreign_requests, foreign_requests),
+            (&mut self.unknown_port_requests, unknown_port_requests),
+            (&mut self.no_caller_requests, no_caller_requests),
+            (&mut self.outside_areas_requests, outside_areas_requests),
+            (&mut self.identity_mismatches, identity_mismatches),
+            (&mut self.vms, vms),
+            (&mut self.series, series),
+        ] {
+            *sum = sum.saturating_add(*one);
+        }
+        for (reason, count) in refused {
+            *self.refused.entry(reason).or_default() += count;
+        }
+    }
+
     pub(crate) fn unplaced(&mut self, why: Unplaced, requests: u64) {
         let counter = match why {
             Unplaced::Overflow => &mut self.overflow_requests,

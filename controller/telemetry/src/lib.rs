@@ -18,6 +18,7 @@
 #![deny(missing_docs)]
 
 mod accounting;
+mod answer;
 mod counters;
 mod coverage;
 mod directory;
@@ -34,6 +35,7 @@ mod users;
 mod vms;
 
 pub use accounting::{Accounting, KeyAccount, NodeAccount};
+pub use answer::{Busy, Event, Ingested, Mismatch, Refusal, node_of};
 pub use counters::Counters;
 pub use directory::{Directory, Proxy, ProxyRole};
 pub use export::{BOUNDS_MS, Exported, USER};
@@ -41,4 +43,4 @@ pub use export::{BOUNDS_MS, Exported, USER};
 pub use gma_report as report;
 /// What an HTTP server needs to know of the report.
 pub use gma_report::{CONTENT_TYPE, PATH, limits::MAX_REPORT_BYTES};
-pub use telemetry::{Busy, Config, Event, Ingested, Mismatch, Refusal, Telemetry};
+pub use telemetry::{Config, Telemetry};

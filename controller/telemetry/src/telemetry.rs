@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use gma_core::ids::{AreaName, Timestamp};
+use gma_core::ids::Timestamp;
 use gma_core::sightings::Sightings;
 use gma_core::snapshot::{ReceivedStats, Snapshot};
-use gma_report::{Ack, DecodeError, Report, Series, Verdict, Window, decode, encode_ack, v1};
+use gma_report::{Ack, Report, Series, Verdict, Window, decode, v1};
 use serde::{Deserialize, Serialize};
 
 use crate::accounting::{self, Accounting};
+use crate::answer::{Busy, Event, Ingested, Mismatch, Refusal};
 use crate::counters::Counters;
 use crate::coverage::Proxies;
 use crate::directory::Directory;
@@ -64,77 +65,6 @@ impl Default for Config {
             max_series: 100_000,
         }
     }
-}
-
-/// The answer to a report.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ingested {
-    /// Body of the answer. None where the report could not even be named: answer 400 with the text of
-    /// the refusal.
-    pub ack: Option<Vec<u8>>,
-    /// What became of it.
-    pub event: Event,
-}
-
-/// What became of a report: for the caller to log.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Counted.
-    Stored {
-        /// The proxy says that it runs elsewhere than the directory does; the directory counts.
-        mismatch: Option<Mismatch>,
-    },
-    /// Counted before.
-    Duplicate,
-    /// Not counted now; the filter keeps it.
-    Busy(Busy),
-    /// Never counted; the filter drops it.
-    Refused(Refusal),
-}
-
-/// Why a report is not counted now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Busy {
-    /// A proxy may be heard before the platform lists it.
-    UnknownNode {
-        /// Its name.
-        node: String,
-        /// Whether it was not heard before: log it once.
-        is_first: bool,
-    },
-    /// [`Config::max_vms`] are known, and none was silent for long.
-    Full,
-}
-
-/// Why a report is never counted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// It is not one.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    /// The VM belongs to another node: VM ids are random and do not meet by chance.
-    #[error("VM {vm:016x} reports as node {found:?}, before as {known:?}; is a proxy's state copied?")]
-    NodeChanged {
-        /// Which VM.
-        vm: u64,
-        /// Its node so far.
-        known: String,
-        /// The node of this report.
-        found: String,
-    },
-}
-
-/// A proxy's own locality lies in another area than the directory says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mismatch {
-    /// Envoy's node id.
-    pub node: String,
-    /// What the proxy says.
-    pub locality: String,
-    /// Area of that, where there is one.
-    pub reported: Option<AreaName>,
-    /// Area by the directory.
-    pub expected: Option<AreaName>,
 }
 
 /// Everything that was reported, as far as it is kept.
@@ -232,10 +162,12 @@ impl Telemetry {
             resync: self.vms.vms.get(&vm).is_some_and(|vm| vm.wants_totals),
             served_us: micros(served),
         };
-        Ingested {
-            ack: Some(encode_ack(&ack)),
-            event,
-        }
+        Ingested::new(Some(ack), event)
+    }
+
+    /// Whether the directory has a proxy.
+    pub fn knows(&self, node: &str) -> bool {
+        self.index.place(node).is_some()
     }
 
     /// The window that ends at `now`.
@@ -439,10 +371,7 @@ impl Telemetry {
             resync: false,
             served_us: micros(served),
         };
-        Ingested {
-            ack: Some(encode_ack(&ack)),
-            event: Event::Busy(Busy::UnknownNode { node, is_first }),
-        }
+        Ingested::new(Some(ack), Event::Busy(Busy::UnknownNode { node, is_first }))
     }
 
     /// Counts a body that was refused before it was read: over [`crate::MAX_REPORT_BYTES`].
@@ -465,10 +394,7 @@ impl Telemetry {
             resync: false,
             served_us: micros(served),
         });
-        Ingested {
-            ack: ack.as_ref().map(encode_ack),
-            event: Event::Refused(refusal),
-        }
+        Ingested::new(ack, Event::Refused(refusal))
     }
 
     fn expire(&mut self, now: Timestamp) {

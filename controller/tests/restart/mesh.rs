@@ -297,6 +297,7 @@ impl Mesh {
                 areas: [CLOUD, EDGE].map(|area| (area.to_owned(), area.into())).into(),
                 services: SERVICES.map(ServiceName::from).into(),
             },
+            settings: None,
         }
     }
 

@@ -24,8 +24,12 @@ use crate::rig::Cluster;
 
 /// Name of the `EdgePlacement`.
 pub const OBJECT: &str = "shop";
-/// The service's Deployment at the edge.
+/// The service's Deployment at the edge, where it exists from the beginning.
 pub const EDGE_DEPLOYMENT: &str = "web-edge";
+/// The one that is derived from [`CLOUD_DEPLOYMENT`], where none exists.
+pub const DERIVED_DEPLOYMENT: &str = "web-edge-1";
+/// The service's Deployment in the cloud.
+pub const CLOUD_DEPLOYMENT: &str = "web-cloud";
 
 /// Requests in half a second.
 const REQUESTS: u32 = 100;
@@ -44,6 +48,8 @@ pub struct Delays {
 pub struct App {
     client: Client,
     namespace: String,
+    /// Whether the edge's Deployment is left to the controller.
+    is_derived: bool,
     delays: Arc<Mutex<Delays>>,
     /// Where reports go: the Service follows the leader.
     controller: Arc<Mutex<SocketAddr>>,
@@ -71,9 +77,30 @@ impl App {
     /// # Errors
     /// The API server's.
     pub async fn create(cluster: &Cluster, namespace: &str, controller: SocketAddr) -> anyhow::Result<Self> {
+        Self::new(cluster, namespace, controller, false).await
+    }
+
+    /// As [`Self::create`], without a Deployment for the edge.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn create_in_cloud(
+        cluster: &Cluster,
+        namespace: &str,
+        controller: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        Self::new(cluster, namespace, controller, true).await
+    }
+
+    async fn new(
+        cluster: &Cluster,
+        namespace: &str,
+        controller: SocketAddr,
+        is_derived: bool,
+    ) -> anyhow::Result<Self> {
         cluster.add_node("edge-1", "edge/edge-1").await?;
         cluster.add_node("cloud-1", "cloud/cloud-1").await?;
-        cluster.apply(&objects(namespace)).await?;
+        cluster.apply(&objects(namespace, is_derived)).await?;
         cluster.until_ready(namespace, "app=web", 1).await?;
         cluster.until_ready(namespace, "istio=gateway", 1).await?;
         let delays = Arc::new(Mutex::new(Delays {
@@ -90,6 +117,7 @@ impl App {
         Ok(Self {
             client: cluster.client.clone(),
             namespace: namespace.to_owned(),
+            is_derived,
             delays,
             controller,
             _proxies: AbortOnDropHandle::new(tokio::spawn(task)),
@@ -101,7 +129,23 @@ impl App {
     /// # Errors
     /// The API server's.
     pub async fn place(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        cluster.apply(&object(&self.namespace).to_string()).await?;
+        self.place_with(cluster, &json!({})).await
+    }
+
+    /// Creates the object, with other timings than the usual: fields of `policy.ramp`.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn place_with(&self, cluster: &Cluster, ramp: &Value) -> anyhow::Result<()> {
+        let mut object = object(&self.namespace, self.is_derived);
+        let usual = object
+            .pointer_mut("/spec/policy/ramp")
+            .and_then(Value::as_object_mut);
+        let usual = usual.context("no ramp")?;
+        for (field, value) in ramp.as_object().into_iter().flatten() {
+            usual.insert(field.clone(), value.clone());
+        }
+        cluster.apply(&object.to_string()).await?;
         Ok(())
     }
 
@@ -133,13 +177,17 @@ impl App {
         share(&self.rules()).await
     }
 
+    /// Deployments of the namespace.
+    pub fn deployments(&self) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
     /// Replicas that the Deployment at the edge is to have, and its annotations.
     ///
     /// # Errors
     /// The API server's.
     pub async fn edge(&self) -> anyhow::Result<(i32, BTreeMap<String, String>)> {
-        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
-        let found = api.get(EDGE_DEPLOYMENT).await?;
+        let found = self.deployments().get(EDGE_DEPLOYMENT).await?;
         let replicas = found.spec.and_then(|spec| spec.replicas).context("no replicas")?;
         Ok((replicas, found.metadata.annotations.unwrap_or_default()))
     }
@@ -198,23 +246,27 @@ fn deployment(namespace: &str, name: &str, app: &Value, node: &str, replicas: u3
     })
 }
 
-fn objects(namespace: &str) -> String {
+fn objects(namespace: &str, is_derived: bool) -> String {
     let web = json!({"app": "web"});
-    let objects = [
+    let mut objects = vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
         json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "web", "namespace": namespace},
             "spec": {"selector": web, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
         }),
-        deployment(namespace, "web-cloud", &web, "cloud-1", 1),
-        deployment(namespace, EDGE_DEPLOYMENT, &web, "edge-1", 0),
+        deployment(namespace, CLOUD_DEPLOYMENT, &web, "cloud-1", 1),
         deployment(namespace, "gateway", &json!({"istio": "gateway"}), "edge-1", 1),
     ];
+    if !is_derived {
+        objects.push(deployment(namespace, EDGE_DEPLOYMENT, &web, "edge-1", 0));
+    }
     objects.iter().map(|object| format!("---\n{object}\n")).collect()
 }
 
-fn object(namespace: &str) -> Value {
+fn object(namespace: &str, is_derived: bool) -> Value {
+    let existing =
+        json!([{"name": "web", "edge": {"deployments": [{"edge": "edge-1", "name": EDGE_DEPLOYMENT}]}}]);
     json!({
         "apiVersion": "gma.dev/v1alpha1", "kind": "EdgePlacement",
         "metadata": {"name": OBJECT, "namespace": namespace},
@@ -227,7 +279,7 @@ fn object(namespace: &str) -> Value {
                     "objective": {"offloadAbove": "80ms", "unoffloadBelow": "10ms"},
                 }],
             },
-            "services": [{"name": "web", "edge": {"deployments": [{"edge": "edge-1", "name": EDGE_DEPLOYMENT}]}}],
+            "services": if is_derived { json!([]) } else { existing },
             "policy": {"mode": "Enforce", "ramp": {"verifyAtLeast": "5s", "verifyAtMost": "20s", "coolDown": "2s"}},
         },
     })
@@ -246,6 +298,9 @@ async fn play(
     let mut proxies: BTreeMap<String, Proxy> = BTreeMap::new();
     let mut ticks = tokio::time::interval(PERIOD);
     let (mut known, mut last) = (Vec::new(), 0);
+    // Ids of VMs are random, and do not meet by chance.
+    let bytes = namespace.bytes().map(u64::from);
+    let first = bytes.fold(1, |id: u64, byte| id.wrapping_mul(257).wrapping_add(byte)) << 8;
     loop {
         ticks.tick().await;
         // While the API server is down the mesh goes on as it was.
@@ -259,7 +314,7 @@ async fn play(
         if let Ok(share) = share(&rules).await {
             last = share.unwrap_or(0);
         }
-        let has_edge = known.iter().any(|(_, name, _)| name == EDGE_DEPLOYMENT);
+        let has_edge = known.iter().any(|(_, name, _)| is_at_edge(name));
         let share = if has_edge {
             u32::try_from(last).unwrap_or(0)
         } else {
@@ -274,13 +329,13 @@ async fn play(
                     outbound(&host, "cloud", REQUESTS * (100 - share) / 100, now.own + now.rtt),
                     outbound(&host, "edge", REQUESTS * share / 100, now.own),
                 ],
-                EDGE_DEPLOYMENT => vec![inbound(REQUESTS * share / 100, now.own)],
+                name if is_at_edge(name) => vec![inbound(REQUESTS * share / 100, now.own)],
                 _ => vec![inbound(REQUESTS * (100 - share) / 100, now.own)],
             };
             let count = proxies.len() as u64;
             let proxy = proxies.entry(node.clone()).or_insert_with(|| Proxy {
                 node: node.clone(),
-                vm: 1000 + count,
+                vm: first.wrapping_add(count),
                 seq: 0,
             });
             proxy
@@ -288,6 +343,11 @@ async fn play(
                 .await;
         }
     }
+}
+
+/// Whether a Deployment is the service's at the edge.
+fn is_at_edge(deployment: &str) -> bool {
+    [EDGE_DEPLOYMENT, DERIVED_DEPLOYMENT].contains(&deployment)
 }
 
 /// Node id, Deployment and name of a pod that is Ready.

@@ -104,7 +104,20 @@ impl Controller {
     /// # Errors
     /// It does not answer.
     pub async fn round(&self) -> anyhow::Result<Value> {
-        let answer = envoy::get(self.address, "/api/v1/state")
+        self.round_of("").await
+    }
+
+    /// Of the object `namespace/name`; of the oldest where that is empty.
+    ///
+    /// # Errors
+    /// It does not answer, or looks after no such object.
+    pub async fn round_of(&self, object: &str) -> anyhow::Result<Value> {
+        let path = if object.is_empty() {
+            "/api/v1/state".to_owned()
+        } else {
+            format!("/api/v1/state?object={object}")
+        };
+        let answer = envoy::get(self.address, &path)
             .await
             .map_err(anyhow::Error::msg)?;
         let mut state: Value = serde_json::from_slice(&answer.body)?;

@@ -4,5 +4,5 @@
 mod app;
 mod controller;
 
-pub use app::{App, Delays, EDGE_DEPLOYMENT, OBJECT};
+pub use app::{App, CLOUD_DEPLOYMENT, DERIVED_DEPLOYMENT, Delays, EDGE_DEPLOYMENT, OBJECT};
 pub use controller::{Controller, NAMESPACE, install, install_rights};

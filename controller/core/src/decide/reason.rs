@@ -292,6 +292,9 @@ pub enum Cause {
     NotReady {
         /// Which.
         services: BTreeSet<ServiceName>,
+        /// What the platform says of the first of them that it says anything of, e.g. that no node has room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// An instance of the move failed.
     InstanceFailed {
@@ -394,7 +397,7 @@ impl Cause {
     /// The services that it names.
     pub(super) fn services(&self) -> BTreeSet<ServiceName> {
         match self {
-            Self::NotReady { services }
+            Self::NotReady { services, .. }
             | Self::InstanceFailed { services }
             | Self::Refused { services, .. } => services.clone(),
             _ => BTreeSet::new(),
@@ -405,7 +408,10 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotReady { services } => write!(f, "not ready in time: {}", names(services)),
+            Self::NotReady { services, why } => {
+                write!(f, "not ready in time: {}", names(services))?;
+                why.as_ref().map_or(Ok(()), |why| write!(f, " ({why})"))
+            }
             Self::InstanceFailed { services } => write!(f, "instance failed: {}", names(services)),
             Self::Refused { message, .. } => write!(f, "refused by the platform: {message}"),
             Self::NotInForce => f.write_str("weights were not in force in time"),

@@ -12,6 +12,9 @@ use super::{forms, replicas, routes};
 use crate::cluster::Phase as Life;
 use crate::ids::{ServiceName, Timestamp};
 
+/// Most characters of what a platform says of an instance: it is kept with the decision.
+const PENDING_CHARS: usize = 300;
+
 /// Instances on their way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Start {
@@ -113,7 +116,11 @@ pub(super) fn start(
     }
     if !missing.is_empty() {
         return if late {
-            Next::Fail(Cause::NotReady { services: missing })
+            let why = missing.iter().find_map(|service| pending(service, turn));
+            Next::Fail(Cause::NotReady {
+                services: missing,
+                why,
+            })
         } else {
             Next::Stay
         };
@@ -125,4 +132,12 @@ pub(super) fn start(
         (false, true, Pace::Ramp) => Next::Fail(Cause::EdgeNotScaled { services: short }),
         (false, false, _) => Next::Stay,
     }
+}
+
+/// Why an instance does not start, as the platform says it.
+fn pending(service: &ServiceName, turn: &Turn<'_>) -> Option<String> {
+    let mut instances = turn.cluster.instances.iter();
+    let instance = instances.find(|one| one.service == *service && one.area == *turn.edge)?;
+    let why = instance.reason.as_deref()?;
+    Some(why.chars().take(PENDING_CHARS).collect())
 }

@@ -152,7 +152,7 @@ pub fn derive(source: &Source<'_>, edge: Edge<'_>, wish: &Wish<'_>) -> Result<De
         });
     }
     let name = name_at(cloud.name, edge.cloud, edge.name);
-    check_free(source.found, &name, wish.object)?;
+    check_free(source.found, &name, edge.name, wish.object)?;
     let selected = service_selector(source.service, &cloud)?;
     let own = own_labels(cloud.name, edge.name);
     let template = template::derive(&cloud, &selected, &own, edge, wish)?;
@@ -204,6 +204,16 @@ pub fn derive(source: &Source<'_>, edge: Edge<'_>, wish: &Wish<'_>) -> Result<De
         autoscaler: autoscaler.map(without_nulls),
         notes,
     })
+}
+
+/// Why the pods of a Deployment can't be copied, whatever the edge; `template` is its pod template.
+pub fn obstacle(name: &str, template: &Value) -> Option<Refused> {
+    if name.len() > MAX_NAME {
+        return Some(Refused::NameTooLong {
+            name: name.to_owned(),
+        });
+    }
+    template::obstacle(name, template).err()
 }
 
 /// Name of an instance at an edge: `web-cloud` becomes `web-edge-1`, and so does `web`.
@@ -276,10 +286,11 @@ fn service_selector(service: &Value, cloud: &Workload<'_>) -> Result<Map<String,
     })
 }
 
-fn check_free(found: Option<&Value>, name: &str, object: &str) -> Result<(), Refused> {
+fn check_free(found: Option<&Value>, name: &str, edge: &AreaName, object: &str) -> Result<(), Refused> {
     let Some(found) = found else { return Ok(()) };
     let annotation = found.pointer(&format!("/metadata/annotations/{}", escaped(OBJECT_ANNOTATION)));
-    if annotation.and_then(Value::as_str) == Some(object) {
+    let is_for_edge = text(found, &label_pointer(&area_label())) == Some(edge.as_str());
+    if is_for_edge && annotation.and_then(Value::as_str) == Some(object) {
         return Ok(());
     }
     Err(Refused::NameTaken {

@@ -32,6 +32,16 @@ pub(super) struct Template {
     pub(super) notes: Vec<Note>,
 }
 
+/// What no edge can have.
+pub(super) fn obstacle(name: &str, template: &Value) -> Result<(), Refused> {
+    if let Some(spec) = template.get("spec").and_then(Value::as_object) {
+        refuse_claims(spec, name)?;
+    }
+    let annotations = template.pointer("/metadata/annotations");
+    let found = annotations.and_then(|annotations| annotations.get(PROXY_CONFIG));
+    proxy_config(found, 0, name).map(|_| ())
+}
+
 /// The cloud's template for an edge.
 pub(super) fn derive(
     cloud: &Workload<'_>,

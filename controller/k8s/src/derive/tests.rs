@@ -199,6 +199,8 @@ fn a_name_that_another_has_is_refused() {
     for found in [
         json!({"metadata": {"name": "web-edge-1"}}),
         json!({"metadata": {"name": "web-edge-1", "annotations": {"gma.dev/object": "shop/other"}}}),
+        // Of the user, and scaled for the object.
+        json!({"metadata": {"name": "web-edge-1", "annotations": {"gma.dev/object": "shop/shop"}}}),
     ] {
         world.found = Some(found);
         let refused = world.derive().unwrap_err();

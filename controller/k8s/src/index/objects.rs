@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Taint;
+
 use crate::api::EdgePlacement;
 use crate::locality::Locality;
 
 /// A node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
     /// By its labels.
     pub locality: Locality,
     /// Condition Ready, and not cordoned.
     pub is_usable: bool,
+    /// Its taints.
+    pub taints: Vec<Taint>,
 }
 
 /// A pod.
@@ -31,8 +35,10 @@ pub struct Pod {
     pub is_ready: bool,
     /// Being deleted, or its containers ended for good.
     pub is_ending: bool,
-    /// Why it does not start, where that is known.
+    /// Why it does not start, where that is known and time alone does not end it.
     pub failure: Option<String>,
+    /// Why it has no node yet, in the scheduler's words.
+    pub unschedulable: Option<String>,
     /// What made it.
     pub owner: Option<Owner>,
     /// Whether it holds a volume claim.
@@ -95,8 +101,16 @@ pub struct Deployment {
     pub memory_bytes: Option<f64>,
     /// Its annotation of what is to be restored.
     pub restore: Option<Placed>,
+    /// Object on whose behalf it was made or changed, `namespace/name`.
+    pub object: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Labels of its pods.
+    pub pod_labels: BTreeMap<String, String>,
+    /// Changes with what its pods are made of, and not with its count.
+    pub template: u64,
+    /// Why its pods can't be copied to an edge, where that is so.
+    pub obstacle: Option<String>,
     /// Why no pod can be made, where that is so (e.g. a quota).
     pub failure: Option<String>,
 }
@@ -117,6 +131,10 @@ pub struct Autoscaler {
     pub deployment: String,
     /// What it wants now; 0 before it has looked.
     pub desired: u32,
+    /// Object on whose behalf it was made, `namespace/name`.
+    pub object: Option<String>,
+    /// Changes with its spec.
+    pub spec: u64,
 }
 
 /// An `EdgePlacement` as it is stored; one that an older schema let pass may not be readable.

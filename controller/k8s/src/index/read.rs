@@ -1,15 +1,18 @@
 //! Objects of the API as plain values.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Serialize;
 
 use super::objects::{Autoscaler, Deployment, Node, Owner, Placed, Pod, PodPort, Port, Service, Target};
 use crate::act::{OBJECT_ANNOTATION, REPLICAS_ANNOTATION};
+use crate::derive;
 use crate::locality::Locality;
 use crate::settings::quantity;
 
@@ -29,7 +32,8 @@ const FAILURES: [&str; 6] = [
 
 pub(crate) fn node(node: core::Node) -> Option<Node> {
     let labels = node.metadata.labels.unwrap_or_default();
-    let is_cordoned = node.spec.and_then(|spec| spec.unschedulable) == Some(true);
+    let spec = node.spec.unwrap_or_default();
+    let is_cordoned = spec.unschedulable == Some(true);
     let conditions = node
         .status
         .and_then(|status| status.conditions)
@@ -40,6 +44,7 @@ pub(crate) fn node(node: core::Node) -> Option<Node> {
     Some(Node {
         locality: Locality::of_node(&labels),
         is_usable: is_ready && !is_cordoned,
+        taints: spec.taints.unwrap_or_default(),
     })
 }
 
@@ -87,6 +92,7 @@ pub(crate) fn pod(pod: core::Pod) -> Option<Pod> {
         is_ready,
         is_ending,
         failure: failure(&status),
+        unschedulable: unschedulable(&status),
         owner,
     })
 }
@@ -116,6 +122,14 @@ fn failure(status: &core::PodStatus) -> Option<String> {
     waiting.into_iter().next()
 }
 
+fn unschedulable(status: &core::PodStatus) -> Option<String> {
+    let mut conditions = status.conditions.iter().flatten();
+    let condition = conditions.find(|one| one.type_ == "PodScheduled" && one.status == "False")?;
+    let reason = condition.reason.as_deref().unwrap_or("it has no node");
+    let message = condition.message.as_deref().filter(|message| !message.is_empty());
+    Some(message.map_or_else(|| reason.to_owned(), |message| format!("{reason}: {message}")))
+}
+
 /// A Service without a selector has no pods of its own: nothing of it can be moved.
 pub(crate) fn service(service: core::Service) -> Option<Service> {
     let spec = service.spec?;
@@ -138,14 +152,16 @@ fn port(port: core::ServicePort) -> Option<Port> {
 }
 
 pub(crate) fn deployment(deployment: apps::Deployment) -> Option<Deployment> {
+    let name = deployment.metadata.name.unwrap_or_default();
     let annotations = deployment.metadata.annotations.unwrap_or_default();
-    let replicas = deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.replicas)
-        .unwrap_or(1);
-    let template = deployment.spec.and_then(|spec| spec.template.spec);
-    let containers = template.map(|pod| pod.containers).unwrap_or_default();
+    let mut spec = deployment.spec.unwrap_or_default();
+    let replicas = spec.replicas.take().unwrap_or(1);
+    let template = fingerprint(&spec);
+    let obstacle = serde_json::to_value(&spec.template)
+        .ok()
+        .and_then(|template| derive::obstacle(&name, &template));
+    let pod_labels = spec.template.metadata.and_then(|metadata| metadata.labels);
+    let containers = spec.template.spec.map(|pod| pod.containers).unwrap_or_default();
     let conditions = deployment.status.and_then(|status| status.conditions);
     let failed = conditions
         .into_iter()
@@ -156,9 +172,20 @@ pub(crate) fn deployment(deployment: apps::Deployment) -> Option<Deployment> {
         cpu_cores: requested(&containers, "cpu"),
         memory_bytes: requested(&containers, "memory"),
         restore: restore(&annotations),
+        object: annotations.get(OBJECT_ANNOTATION).cloned(),
         labels: deployment.metadata.labels.unwrap_or_default(),
+        pod_labels: pod_labels.unwrap_or_default(),
+        template,
+        obstacle: obstacle.map(|refused| refused.to_string()),
         failure: failed.and_then(|condition| condition.message),
     })
+}
+
+/// Tells two values of one process apart.
+fn fingerprint(value: &impl Serialize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_vec(value).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What the containers of a pod request of a resource, in its base unit.
@@ -178,10 +205,13 @@ fn restore(annotations: &BTreeMap<String, String>) -> Option<Placed> {
 }
 
 pub(crate) fn autoscaler(autoscaler: HorizontalPodAutoscaler) -> Option<Autoscaler> {
-    let target = autoscaler.spec?.scale_target_ref;
+    let spec = autoscaler.spec?;
+    let annotations = autoscaler.metadata.annotations.unwrap_or_default();
     let desired = autoscaler.status.map_or(0, |status| status.desired_replicas);
-    (target.kind == "Deployment").then(|| Autoscaler {
-        deployment: target.name,
+    (spec.scale_target_ref.kind == "Deployment").then(|| Autoscaler {
+        spec: fingerprint(&spec),
+        object: annotations.get(OBJECT_ANNOTATION).cloned(),
+        deployment: spec.scale_target_ref.name,
         desired: u32::try_from(desired).unwrap_or_default(),
     })
 }

@@ -41,6 +41,7 @@ fn mk_index() -> Index {
         let node = Node {
             locality: Locality::parse(locality),
             is_usable: true,
+            ..Node::default()
         };
         index.nodes.apply(key("", name), node);
     }
@@ -64,6 +65,10 @@ fn mk_index() -> Index {
 }
 
 fn look(index: &Index, sightings: &Sightings) -> View {
+    with_seen(index, sightings, view)
+}
+
+fn with_seen<T>(index: &Index, sightings: &Sightings, look: impl FnOnce(&Seen<'_>) -> T) -> T {
     let spec: EdgePlacementSpec = serde_json::from_value(serde_json::json!({
         "areas": {
             "cloud": {"localities": ["eu"]},
@@ -79,7 +84,7 @@ fn look(index: &Index, sightings: &Sightings) -> View {
         domain: "cluster.local".to_owned(),
     };
     let wanted = convert(&spec, &hosts).unwrap();
-    view(&Seen {
+    look(&Seen {
         index,
         mesh: &Mesh {
             root_namespace: "istio-system".to_owned(),
@@ -166,6 +171,7 @@ fn an_autoscaler_is_that_of_the_instances_deployment() {
     let autoscaler = |deployment: &str| Autoscaler {
         deployment: deployment.to_owned(),
         desired: 3,
+        ..Autoscaler::default()
     };
     index
         .autoscalers
@@ -223,6 +229,7 @@ fn an_edge_without_a_usable_node_is_unavailable() {
     let node = Node {
         locality: Locality::parse("lab/x"),
         is_usable: false,
+        ..Node::default()
     };
     index.nodes.apply(key("", "e1"), node);
     let view = look(&index, &Sightings::new());
@@ -232,4 +239,94 @@ fn an_edge_without_a_usable_node_is_unavailable() {
         "{:?}",
         view.cluster.unavailable
     );
+}
+
+/// What was made for the edge from `web-cloud`, for an object.
+fn mk_made(object: &str) -> Deployment {
+    Deployment {
+        replicas: 1,
+        object: Some(object.to_owned()),
+        labels: labels(&[
+            ("gma.dev/area", "edge-1"),
+            ("gma.dev/cloud-deployment", "web-cloud"),
+        ]),
+        pod_labels: labels(&[("app", "web"), ("gma.dev/area", "edge-1")]),
+        ..Deployment::default()
+    }
+}
+
+#[test]
+fn what_was_made_is_an_instance_of_its_edge_and_that_of_another_object_is_not() {
+    let mut index = mk_index();
+    let name = key("shop", "web-edge-1");
+    index.deployments.apply(name.clone(), mk_made("shop/other"));
+    assert_eq!(phases(&look(&index, &Sightings::new())).len(), 1);
+    index.deployments.apply(name, mk_made("shop/shop"));
+    let starting = [("cloud", Phase::Ready, 1), ("edge-1", Phase::Starting, 0)];
+    assert_eq!(phases(&look(&index, &Sightings::new())), starting);
+    // No node takes it: it is the edge's all the same, with what the scheduler says.
+    let pending = Pod {
+        unschedulable: Some("Unschedulable: 0/2 nodes are available".to_owned()),
+        ..mk_pod("web", None, "web-edge-1", false)
+    };
+    index.pods.apply(key("shop", "web-edge-1-a"), pending);
+    let view = look(&index, &Sightings::new());
+    assert_eq!(phases(&view), starting);
+    let reason = view.cluster.instances[1].reason.as_deref();
+    assert_eq!(reason, Some("Unschedulable: 0/2 nodes are available"));
+    index.pods.apply(
+        key("shop", "web-edge-1-a"),
+        mk_pod("web", Some("e1"), "web-edge-1", true),
+    );
+    let ready = [("cloud", Phase::Ready, 1), ("edge-1", Phase::Ready, 1)];
+    assert_eq!(phases(&look(&index, &Sightings::new())), ready);
+}
+
+#[test]
+fn an_edges_pod_is_not_ready_outside_of_its_edge() {
+    let mut index = mk_index();
+    index
+        .deployments
+        .apply(key("shop", "web-edge-1"), mk_made("shop/shop"));
+    index.pods.apply(
+        key("shop", "web-edge-1-a"),
+        mk_pod("web", Some("c1"), "web-edge-1", true),
+    );
+    let view = look(&index, &Sightings::new());
+    assert_eq!(
+        phases(&view),
+        [("cloud", Phase::Ready, 1), ("edge-1", Phase::Starting, 0)]
+    );
+    let reason = view.cluster.instances[1].reason.as_deref();
+    assert_eq!(reason, Some("a pod of it runs at eu/a, which is not in edge-1"));
+    // And it does not make the cloud's Deployment ambiguous.
+    let cloud = with_seen(&index, &Sightings::new(), |seen| {
+        seen.cloud_deployment(&WEB.into())
+    });
+    assert_eq!(cloud, Ok("web-cloud".to_owned()));
+}
+
+#[test]
+fn a_cloud_deployment_without_pods_is_found_by_its_template() {
+    let mut index = mk_index();
+    index.pods.delete(&key("shop", "web-1"));
+    let cloud = |index: &Index| {
+        with_seen(index, &Sightings::new(), |seen| {
+            seen.cloud_deployment(&WEB.into())
+        })
+    };
+    assert!(cloud(&index).unwrap_err().contains("no Deployment"));
+    let of = |app| Deployment {
+        pod_labels: labels(&[("app", app)]),
+        ..Deployment::default()
+    };
+    index.deployments.apply(key("shop", "other"), of("cart"));
+    index.deployments.apply(key("shop", "web-cloud"), of("web"));
+    index.deployments.apply(key("shop", "web-edge"), of("web"));
+    index
+        .deployments
+        .apply(key("shop", "web-edge-1"), mk_made("shop/shop"));
+    assert_eq!(cloud(&index), Ok("web-cloud".to_owned()));
+    index.deployments.apply(key("shop", "web-canary"), of("web"));
+    assert!(cloud(&index).unwrap_err().contains("web-canary, web-cloud"));
 }

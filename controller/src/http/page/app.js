@@ -22,7 +22,8 @@ let lost = false;
 const at = (id) => document.getElementById(id);
 
 function follow() {
-  source = new EventSource("api/v1/events");
+  // ?object=NAMESPACE/NAME of the page is that of the events.
+  source = new EventSource(`api/v1/events${window.location.search}`);
   source.onopen = () => {
     lost = false;
     watch();

@@ -29,7 +29,7 @@ fn only_the_services_to_blame_are_left_out_of_the_next_plan() {
     world.run_until(200, |w| w.outcomes().len() == 1);
     let failed = world.now;
     assert!(
-        matches!(world.outcomes()[0], Outcome::RolledBack { cause: Cause::NotReady { services: s } } if *s == services(["ads"])),
+        matches!(world.outcomes()[0], Outcome::RolledBack { cause: Cause::NotReady { services: s, .. } } if *s == services(["ads"])),
         "{}",
         world.story.join("\n")
     );
