@@ -9,13 +9,15 @@
 //! The clock counts from 1970, so that what one controller wrote down has a meaning for the next on another machine.
 //! One object is looked after at a time: the oldest. The others are told so in their status.
 
+mod incomplete;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use gma_core::ids::Timestamp;
-use gma_k8s::{ActError, Hand, Id, Kube, Object, Settings, Target, say, tell_not_ready};
+use gma_k8s::{ActError, Id, Kube, Object, Settings, Target, say, tell_not_ready};
 use gma_telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -197,7 +199,7 @@ impl<'a> Leader<'a> {
             self.is_labelled = true;
         }
         if !self.kube.missing().is_empty() {
-            return Ok(());
+            return self.wait().await;
         }
         match self.kube.target() {
             Target::None => self.stop().await,
@@ -272,12 +274,8 @@ impl<'a> Leader<'a> {
                 now
             }
         };
-        match Hand::new(self.kube, id).give_back().await {
-            Ok(()) => info!(
-                namespace = id.key.0,
-                name = id.key.1,
-                "what was changed is restored"
-            ),
+        match self.give_back(id).await {
+            Ok(()) => {}
             Err(error) if since.elapsed() < RESTORE_WITHIN => return Err(error.into()),
             Err(error) => {
                 warn!(%error, namespace = id.key.0, name = id.key.1, "not all that was changed could be restored");

@@ -105,9 +105,7 @@ impl Kube {
         watches: &mut JoinSet<()>,
         candidacy: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
-        let config = kube::Config::infer().await.context(
-            "no cluster is configured: run in a pod with a service account, set KUBECONFIG to a file, or give --local for processes of this machine",
-        )?;
+        let config = configuration().await?;
         let client = Client::try_from(config).context("the configuration of the cluster can't be used")?;
         let index = SharedIndex::default();
         watch::start(&client, &settings.domain, &index, watches);
@@ -150,12 +148,14 @@ impl Kube {
             .all()
             .find(|(_, object)| object.is_deleted && object.has_finalizer);
         if let Some((key, object)) = ending {
-            return Target::Ending { id: id(key, object) };
+            return Target::Ending {
+                id: Id::of(key, object),
+            };
         }
         let Some((key, object)) = oldest(&index) else {
             return Target::None;
         };
-        let id = id(key, object);
+        let id = Id::of(key, object);
         match self.wanted(key, object) {
             Ok(wanted) => Target::Run {
                 id,
@@ -173,7 +173,7 @@ impl Kube {
             .objects
             .all()
             .filter(|(key, object)| !object.is_deleted && Some(*key) != first);
-        others.map(|(key, object)| id(key, object)).collect()
+        others.map(|(key, object)| Id::of(key, object)).collect()
     }
 
     pub(crate) fn hosts(&self, key: &Key) -> Hosts {
@@ -253,6 +253,13 @@ impl Kube {
     }
 }
 
+/// Which cluster, as kubectl reads it.
+pub(crate) async fn configuration() -> anyhow::Result<kube::Config> {
+    kube::Config::infer()
+        .await
+        .context("no cluster is configured: set KUBECONFIG to a file, or run in a pod with a service account")
+}
+
 /// A patch by this controller.
 pub(crate) fn patch_as_us() -> PatchParams {
     PatchParams {
@@ -269,11 +276,19 @@ pub(crate) fn post_as_us() -> PostParams {
     }
 }
 
-fn id(key: &Key, object: &StoredObject) -> Id {
-    Id {
-        key: key.clone(),
-        uid: object.uid.clone(),
-        generation: object.generation,
+impl Id {
+    pub(crate) fn of(key: &Key, object: &StoredObject) -> Self {
+        Self {
+            key: key.clone(),
+            uid: object.uid.clone(),
+            generation: object.generation,
+        }
+    }
+
+    /// `namespace/name`.
+    pub fn path(&self) -> String {
+        let (namespace, name) = &self.key;
+        format!("{namespace}/{name}")
     }
 }
 
