@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use gma_tests::kube::{App, EDGE_DEPLOYMENT, Ended, NAMESPACE as OWN, OBJECT, deploy, gma, install};
+use gma_tests::kube::{App, EDGE_DEPLOYMENT, Ended, OBJECT, deploy, gma, install};
 use gma_tests::rig::{Cluster, Suite};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::rbac::v1::ClusterRole;
@@ -221,7 +221,7 @@ fn faults() -> Vec<Value> {
 }
 
 /// What must be found, and nothing else.
-const EXPECTED: [&str; 23] = [
+const EXPECTED: [&str; 22] = [
     "error: HorizontalPodAutoscaler first: another autoscaler selects the same pods",
     "error: HorizontalPodAutoscaler second: another autoscaler selects the same pods",
     "error: Namespace gma-system: no controller runs in it",
@@ -244,8 +244,7 @@ const EXPECTED: [&str; 23] = [
     "warning: WasmPlugin check/file: the module is a file",
     "warning: cluster: metrics.k8s.io does not answer",
     "warning: service db.check.svc.cluster.local at edge-1: StatefulSet db is not a Deployment",
-    "warning: service twin.check.svc.cluster.local at edge-1: ",
-    "warning: service twin.check.svc.cluster.local at edge-1: ",
+    "warning: service twin.check.svc.cluster.local at edge-1: the selector of twin matches the edge's pods too",
 ];
 
 /// Takes a right from the controller, or gives it back.
@@ -355,7 +354,7 @@ async fn a_sound_application_has_no_faults(cluster: &Cluster) -> anyhow::Result<
     cluster.apply(&plugin.to_string()).await?;
     let notes = [
         "info: cluster: metrics.k8s.io does not answer",
-        "info: Namespace sound: there is no EdgePlacement in it, but in check",
+        "info: Namespace sound: there is no EdgePlacement in it",
     ];
     until_found(&admin, &["-n", "sound"], &notes, 0).await?;
 
@@ -379,7 +378,7 @@ async fn a_sound_application_has_no_faults(cluster: &Cluster) -> anyhow::Result<
     let notes = ["info: cluster: metrics.k8s.io does not answer"];
     let ended = until_found(&admin, &["-n", "sound"], &notes, 0).await?;
     let applications = ended.json()?["applications"].clone();
-    // The leader was asked through the API server's proxy of its Service.
+    // The leader was asked through the API server's proxy of its pod.
     let expected =
         json!([{"namespace": "sound", "object": OBJECT, "proxies": 2, "withFilter": 2, "reporting": 2}]);
     ensure!(applications == expected, "{applications}");

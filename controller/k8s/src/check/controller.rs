@@ -7,9 +7,9 @@ use super::{Finding, path, text};
 use crate::kube_api::LEADER_LABEL;
 
 /// Label of the controller's pods.
-pub(super) const APP: (&str, &str) = ("app.kubernetes.io/name", "gma");
+const APP: (&str, &str) = ("app.kubernetes.io/name", "gma");
 /// Service of the leader.
-pub(super) const REPORTS: &str = "gma-reports";
+const REPORTS: &str = "gma-reports";
 
 /// What is known of the controller.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ pub(super) fn check(controller: &Controller<'_>) -> Vec<Finding> {
         .filter(|pod| label(pod, APP.0) == Some(APP.1))
         .collect();
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-    let leads = |pod: &&Value| label(pod, LEADER_LABEL).is_some();
+    let leads = |pod: &&Value| leader(pod).is_some();
     let object = format!("Namespace {own}");
     findings.push(match (pods.len(), ready) {
         (0, _) => Finding::error(object, "no controller runs in it", "apply deploy/base"),
@@ -67,7 +67,7 @@ pub(super) fn check(controller: &Controller<'_>) -> Vec<Finding> {
             object,
             format!("the controller's state is not known, nor who reports: {why}"),
             format!(
-                "be allowed to get services/proxy there, or `kubectl -n {own} port-forward svc/{REPORTS} 8080:80` and \
+                "be allowed to get pods/proxy there, or `kubectl -n {own} port-forward svc/{REPORTS} 8080:80` and \
                  give --address http://127.0.0.1:8080"
             ),
         ),
@@ -116,6 +116,12 @@ pub(super) fn account(object: &Value, told: &Told) -> Vec<Finding> {
     findings
 }
 
+/// Name of a pod that leads.
+pub(super) fn leader(pod: &Value) -> Option<&str> {
+    label(pod, LEADER_LABEL)?;
+    text(pod, "/metadata/name")
+}
+
 /// Whether the controller does nothing for an object, by its own account.
 pub(super) fn is_left_alone(object: &Value) -> bool {
     condition(object, "Ready")
@@ -158,7 +164,7 @@ mod tests {
         if leads {
             labels[LEADER_LABEL] = "true".into();
         }
-        json!({"metadata": {"labels": labels}, "status": {"conditions": [{"type": "Ready", "status": status}]}})
+        json!({"metadata": {"name": "gma-1", "labels": labels}, "status": {"conditions": [{"type": "Ready", "status": status}]}})
     }
 
     #[test]

@@ -15,7 +15,7 @@ use kube::core::{ApiResource, GroupVersionKind, Request, TypeMeta};
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::controller::REPORTS;
+use super::controller::leader;
 use super::examine::{Found, Report, Scope, report};
 use super::rights::{Right, needed};
 use super::told::Told;
@@ -127,9 +127,10 @@ impl Look {
             workloads.extend(found.into_iter().flatten());
         }
         let istio = |kind| Kind::of_istio("networking.istio.io", "v1", kind);
+        let own_pods = self.list(&pod, Some(own)).await;
         let told = match scope.told.clone() {
             Some(told) => told,
-            None => self.state(own).await,
+            None => self.state(own, own_pods.as_deref()).await,
         };
         let denied = self.denied(own, &namespace).await?;
         Ok(Found {
@@ -138,7 +139,7 @@ impl Look {
             definition,
             nodes,
             pods,
-            own_pods: self.list(&pod, Some(own)).await,
+            own_pods,
             services: self.list(&service, Some(&namespace)).await,
             own_services: self.list(&service, Some(own)).await,
             workloads,
@@ -307,10 +308,13 @@ impl Look {
         self.findings.push(Finding::warning(object, what, fix));
     }
 
-    /// The controller's state, through the API server's proxy of its Service.
-    async fn state(&self, own: &str) -> Told {
-        let services = Request::new(format!("/api/v1/namespaces/{own}/services"));
-        let request = services.get_subresource("proxy/api/v1/state", &format!("{REPORTS}:http"));
+    /// The leader's state, through the API server's proxy of its pod; without a port that is the pod's first.
+    async fn state(&self, own: &str, pods: Option<&[Value]>) -> Told {
+        let Some(leader) = pods.into_iter().flatten().find_map(leader) else {
+            return Told::Nothing("no pod leads".to_owned());
+        };
+        let pods = Request::new(format!("/api/v1/namespaces/{own}/pods"));
+        let request = pods.get_subresource("proxy/api/v1/state", leader);
         let answer = async {
             let answer = self
                 .client
