@@ -10,10 +10,12 @@ use gma_core::decide::{Band, Config, Mode, Objective, Statistic};
 use gma_core::ids::AreaName;
 use gma_core::model::Standby;
 
+use crate::check::CheckArgs;
 use crate::convert::ConvertArgs;
 use crate::plan::Method;
 use crate::simulate::SimulateArgs;
 use crate::status::{ExplainArgs, StatusArgs};
+use crate::uninstall::UninstallArgs;
 
 /// Keeps the delay of edge users inside a band at the lowest cost.
 #[derive(Debug, Parser)]
@@ -33,6 +35,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Explain a decision of a running controller, or why it does nothing.
     Explain(ExplainArgs),
+    /// Find what of a Kubernetes cluster keeps an EdgePlacement from working, with what ends it.
+    Check(CheckArgs),
+    /// Delete EdgePlacements and see that what was changed for them is given back, with a controller or without.
+    Uninstall(UninstallArgs),
     /// Turn a muPlacer configuration and the Kubernetes YAMLs that it lists into a placement problem.
     Convert(ConvertArgs),
     /// Plan a placement for a problem file, offline.

@@ -9,13 +9,15 @@
 //! The clock counts from 1970, so that what one controller wrote down has a meaning for the next on another machine.
 //! Objects share the watches, the lease and what receives reports; settings, memory, telemetry and state are each one's own.
 
+mod incomplete;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use gma_core::ids::Timestamp;
-use gma_k8s::{ActError, Hand, Id, Kube, Object, Settings, Target, say, tell_not_ready};
+use gma_k8s::{ActError, Id, Kube, Object, Settings, Target, say, tell_not_ready};
 use gma_telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -189,8 +191,11 @@ impl<'a> Leader<'a> {
             self.is_labelled = done.is_ok();
             self.note("", done.map_err(Into::into));
         }
-        if !self.is_labelled || !self.kube.missing().is_empty() {
+        if !self.is_labelled {
             return;
+        }
+        if !self.kube.missing().is_empty() {
+            return self.wait().await;
         }
         let targets = self.kube.targets();
         let uids: BTreeSet<&str> = targets.iter().map(|target| target.id().uid.as_str()).collect();
@@ -198,11 +203,7 @@ impl<'a> Leader<'a> {
         self.restoring.retain(|uid, _| uids.contains(uid.as_str()));
         self.failed
             .retain(|uid, _| uid.is_empty() || uids.contains(uid.as_str()));
-        let to_run = targets.iter().filter_map(|target| match target {
-            Target::Run(id) => Some(id),
-            Target::Idle { .. } | Target::Ending(_) => None,
-        });
-        self.keep(&to_run.collect()).await;
+        self.keep(&to_run(&targets)).await;
         for target in &targets {
             let uid = &target.id().uid;
             if !self.is_resting(uid) {
@@ -303,12 +304,8 @@ impl<'a> Leader<'a> {
     /// Gives back what was changed, for a bounded time; then the object goes in any case.
     async fn restore(&mut self, id: &Id) -> anyhow::Result<()> {
         let since = *self.restoring.entry(id.uid.clone()).or_insert_with(Instant::now);
-        match Hand::new(self.kube, id).give_back().await {
-            Ok(()) => info!(
-                namespace = id.key.0,
-                name = id.key.1,
-                "what was changed is restored"
-            ),
+        match self.give_back(id).await {
+            Ok(()) => {}
             Err(error) if since.elapsed() < RESTORE_WITHIN => return Err(error.into()),
             Err(error) => {
                 warn!(%error, namespace = id.key.0, name = id.key.1, "not all that was changed could be restored");
@@ -337,4 +334,12 @@ impl<'a> Leader<'a> {
         self.told.insert(id.uid.clone(), news);
         Ok(())
     }
+}
+
+fn to_run(targets: &[Target]) -> BTreeSet<&Id> {
+    let to_run = targets.iter().filter_map(|target| match target {
+        Target::Run(id) => Some(id),
+        Target::Idle { .. } | Target::Ending(_) => None,
+    });
+    to_run.collect()
 }

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod check;
 pub mod control;
 pub mod convert;
 pub mod http;
@@ -29,6 +30,7 @@ pub mod run;
 pub mod shared;
 pub mod simulate;
 pub mod status;
+pub mod uninstall;
 pub mod usage;
 pub mod verify;
 pub mod view;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::args::{Args, Command, LogArgs, LogFormat, RunArgs};
+use crate::check;
 use crate::control::ControlLoop;
 use crate::convert;
 use crate::http;
@@ -30,6 +31,7 @@ use crate::platform::{Loaded, Platform as _};
 use crate::shared::Shared;
 use crate::simulate;
 use crate::status;
+use crate::uninstall;
 use crate::verify;
 
 /// Requests that are open at the end have this long to finish.
@@ -44,6 +46,8 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run_to_end(args).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::status(&args),
         Command::Explain(args) => status::explain(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Uninstall(args) => uninstall::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Convert(args) => Ok(convert::run(&args).map(|()| ExitCode::SUCCESS)?),
         Command::Simulate(args) => simulate::main(&args).map(|()| ExitCode::SUCCESS),

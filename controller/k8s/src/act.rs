@@ -237,6 +237,10 @@ impl Hand {
     pub(crate) fn hosts_with_rules(&self) -> BTreeSet<ServiceName> {
         let suffix = format!(".{}.svc.{}", self.hosts.namespace, self.hosts.domain);
         let index = self.kube.index.lock();
+        // Where Istio is gone, so are its rules.
+        if index.rules.is_absent() {
+            return BTreeSet::new();
+        }
         let rules = index.rules.all().map(|(_, rule)| rule);
         rules
             .filter(|rule| rule.host.ends_with(&suffix) && rule.is_ours())

@@ -98,6 +98,15 @@ impl Target {
 // === impl Id ===
 
 impl Id {
+    pub(crate) fn of(key: &Key, object: &StoredObject) -> Self {
+        Self {
+            key: key.clone(),
+            uid: object.uid.clone(),
+            generation: object.generation,
+            created: object.created.clone(),
+        }
+    }
+
     /// `namespace/name`.
     pub fn path(&self) -> String {
         let (namespace, name) = &self.key;
@@ -124,9 +133,7 @@ impl Kube {
         watches: &mut JoinSet<()>,
         candidacy: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
-        let config = kube::Config::infer().await.context(
-            "no cluster is configured: run in a pod with a service account, set KUBECONFIG to a file, or give --local for processes of this machine",
-        )?;
+        let config = configuration().await?;
         let client = Client::try_from(config).context("the configuration of the cluster can't be used")?;
         let index = SharedIndex::default();
         watch::start(&client, &settings.domain, &index, watches);
@@ -254,6 +261,13 @@ impl Kube {
     }
 }
 
+/// Which cluster, as kubectl reads it.
+pub(crate) async fn configuration() -> anyhow::Result<kube::Config> {
+    kube::Config::infer()
+        .await
+        .context("no cluster is configured: set KUBECONFIG to a file, or run in a pod with a service account")
+}
+
 /// A patch by this controller.
 pub(crate) fn patch_as_us() -> PatchParams {
     PatchParams {
@@ -270,15 +284,6 @@ pub(crate) fn post_as_us() -> PostParams {
     }
 }
 
-fn id(key: &Key, object: &StoredObject) -> Id {
-    Id {
-        key: key.clone(),
-        uid: object.uid.clone(),
-        generation: object.generation,
-        created: object.created.clone(),
-    }
-}
-
 /// The hosts of an object are those of its namespace's Services, whether its spec lists them or not; so of two in a namespace
 /// the older has them. One that is being deleted has them until all is restored.
 fn targets<'a>(objects: impl Iterator<Item = (&'a Key, &'a StoredObject)>) -> Vec<Target> {
@@ -287,7 +292,7 @@ fn targets<'a>(objects: impl Iterator<Item = (&'a Key, &'a StoredObject)>) -> Ve
     let mut owners: BTreeMap<&str, &Key> = BTreeMap::new();
     let mut targets = Vec::new();
     for (key, object) in objects {
-        let id = id(key, object);
+        let id = Id::of(key, object);
         let (namespace, _) = key;
         let owner = owners.get(namespace.as_str()).copied();
         let is_full = owners.len() >= MAX_STEERED;

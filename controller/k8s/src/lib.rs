@@ -7,11 +7,11 @@
 //! reported localities -----------+--rule--> the exact server-side-apply body, or held with the reason and the fix
 //! routing plan of gma-core ------+
 //! Deployment, Service, autoscaler of the cloud --derive--> those of an edge, or refused with what to do instead
-//! what was listed of the cluster --check--> findings, each with its fix
+//! what is listed of the cluster --check--> findings, each with its fix
 //! Effect --act--> writes, while the lease is held
 //! ```
 //!
-//! Everything but `watch`, `lease`, `act`, `edge`, `made`, `memory` and `teller` is pure: values in, values out. This is the only crate beside the
+//! Everything but `watch`, `lease`, `act`, `edge`, `made`, `memory`, `teller`, `remove` and `check::look` is pure: values in, values out. This is the only crate beside the
 //! tests that names kube.
 //!
 //! Invariants: a schema and a conversion never disagree on what is legal (the same example files are put to both);
@@ -39,6 +39,7 @@ mod made;
 mod memory;
 mod object;
 mod pins;
+mod remove;
 pub mod rule;
 pub mod settings;
 mod status;
@@ -51,6 +52,7 @@ pub use error::ActError;
 pub use kube_api::{Id, Kube, LEADER_LABEL, LEASE, MAX_STEERED, Settings, Target};
 pub use lease::Leadership;
 pub use object::Object;
+pub use remove::has_namespace;
 pub use teller::{say, tell_not_ready};
 pub use view::View;
 

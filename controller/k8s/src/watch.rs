@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kube::api::DynamicObject;
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::{ApiResource, GroupVersionKind, Status};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
@@ -137,6 +137,7 @@ async fn follow<K, T>(
     while let Some(event) = events.next().await {
         let mut index = index.lock();
         let store = store(&mut index);
+        store.set_absent(event.as_ref().is_err_and(|error| code(error) == Some(404)));
         let complaint = match event {
             Ok(event) => {
                 change(store, event, &read);
@@ -181,15 +182,24 @@ fn change<K: Resource, T>(store: &mut Store<T>, event: Event<K>, read: impl Fn(K
     }
 }
 
-/// What is wrong and what to do.
-fn complaint(kind: &str, error: &watcher::Error) -> String {
-    let status = match error {
+/// What the API server said.
+fn status(error: &watcher::Error) -> Option<&Status> {
+    match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(&**status),
-        watcher::Error::WatchError(status) => Some(&**status),
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status),
+        watcher::Error::WatchError(status) => Some(status),
         _ => None,
-    };
+    }
+}
+
+fn code(error: &watcher::Error) -> Option<u16> {
+    status(error).map(|status| status.code)
+}
+
+/// What is wrong and what to do.
+fn complaint(kind: &str, error: &watcher::Error) -> String {
+    let status = status(error);
     match status.map(|status| status.code) {
         Some(404) if kind == "EdgePlacements" => {
             "EdgePlacement is not installed: `gma crd | kubectl apply -f -`".to_owned()

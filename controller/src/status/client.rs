@@ -59,11 +59,7 @@ impl Client {
     /// There is no answer, or none that can be read.
     pub async fn state(&self) -> Result<StateView, StatusError> {
         let url = || self.state.to_string();
-        let asked = tokio::time::timeout(TIMEOUT, self.body()).await;
-        let body = asked.map_err(|_| StatusError::TimedOut {
-            url: url(),
-            within: TIMEOUT,
-        })??;
+        let body = self.answer().await?;
         let mut json = serde_json::Deserializer::from_slice(&body);
         serde_path_to_error::deserialize(&mut json).map_err(|source| {
             if source.inner().is_data() {
@@ -75,6 +71,18 @@ impl Client {
                 }
             }
         })
+    }
+
+    /// The state now, as it came.
+    ///
+    /// # Errors
+    /// There is no answer, or it is no success.
+    pub async fn answer(&self) -> Result<Bytes, StatusError> {
+        let asked = tokio::time::timeout(TIMEOUT, self.body()).await;
+        asked.map_err(|_| StatusError::TimedOut {
+            url: self.state.to_string(),
+            within: TIMEOUT,
+        })?
     }
 
     async fn body(&self) -> Result<Bytes, StatusError> {

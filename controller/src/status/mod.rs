@@ -28,7 +28,7 @@ pub use report::{
     BandReport, CoverageReport, DelayReport, EdgeReport, PlacedReport, PlanReport, StatusReport,
 };
 
-use paint::Paint;
+pub(crate) use paint::{Paint, Tone};
 
 /// Runs `gma status`.
 ///

@@ -4,11 +4,11 @@ use std::io::IsTerminal as _;
 
 /// Whether to paint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Paint(bool);
+pub(crate) struct Paint(bool);
 
 /// What a text is, as far as colour tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(crate) enum Tone {
     /// A heading.
     Strong,
     /// As it should be.
@@ -23,13 +23,13 @@ pub(super) enum Tone {
 
 impl Paint {
     /// Paints on a terminal, unless `NO_COLOR` is set to something or the terminal knows no colour.
-    pub(super) fn of_stdout() -> Self {
+    pub(crate) fn of_stdout() -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
         Self(std::io::stdout().is_terminal() && !plain)
     }
 
-    pub(super) fn paint(self, tone: Tone, text: &str) -> String {
+    pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
         if !self.0 {
             return text.to_owned();
         }
@@ -46,7 +46,7 @@ impl Paint {
 
 impl Tone {
     /// Of a phase, by its name in the state.
-    pub(super) fn of_phase(phase: &str) -> Self {
+    pub(crate) fn of_phase(phase: &str) -> Self {
         match phase {
             "observing" | "coolingDown" => Self::Good,
             "acting" | "verifying" => Self::Busy,

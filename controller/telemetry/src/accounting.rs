@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use gma_core::ids::Timestamp;
 use gma_report::v1;
 use serde::Serialize;
 
@@ -52,6 +53,8 @@ pub struct KeyAccount {
 pub struct NodeAccount {
     /// Envoy's node id.
     pub node: String,
+    /// When one of its VMs was heard last.
+    pub heard: Timestamp,
     /// VMs that were heard.
     pub vms: u64,
     /// Of those, VMs whose totals are not complete yet.
@@ -68,6 +71,7 @@ pub(crate) fn of(vms: &Vms) -> Accounting {
     let mut nodes: BTreeMap<&str, (NodeAccount, BTreeMap<KeyIx, Counted>)> = BTreeMap::new();
     for vm in vms.vms.values() {
         let (node, keys) = nodes.entry(&vm.node).or_default();
+        node.heard = node.heard.max(vm.heard);
         node.vms += 1;
         node.vms_without_totals += u64::from(vm.wants_totals);
         node.retired = node.retired.saturating_add(vm.totals.retired);

@@ -2,7 +2,11 @@
 //! that are in force.
 
 mod app;
+mod command;
 mod controller;
+mod deployed;
 
 pub use app::{App, CLOUD_DEPLOYMENT, DERIVED_DEPLOYMENT, Delays, EDGE_DEPLOYMENT, OBJECT};
+pub use command::{Ended, gma};
 pub use controller::{Controller, NAMESPACE, install, install_rights};
+pub use deployed::deploy;

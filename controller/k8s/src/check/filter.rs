@@ -5,27 +5,59 @@ use std::collections::{BTreeMap, BTreeSet};
 use gma_core::ids::AreaName;
 use serde_json::Value;
 
-use super::{Finding, Inputs, Pod, named, text};
+use super::{Finding, Inputs, Pod, named, path, text};
 
 /// Where the documents say how it is loaded.
 const MANIFESTS: &str = "apply istio-manifests";
 
+/// The first release whose proxies are supported.
+const OLDEST: (u32, u32) = (1, 26);
+
 pub(super) fn check(inputs: &Inputs<'_>) -> Vec<Finding> {
+    let pods = inputs.pods.unwrap_or_default();
+    let mut findings = injection(inputs, pods);
+    findings.extend(versions(pods));
+    findings.extend(kept_away(inputs));
     let Some(plugins) = inputs.plugins else {
-        return vec![Finding::error(
-            "cluster",
-            "Istio's definition of WasmPlugin is not there",
-            "install Istio 1.26 or later",
-        )];
+        return findings;
     };
     let plugins: Vec<&Value> = plugins.iter().filter(|plugin| is_ours(plugin)).collect();
-    let mut findings = injection(inputs);
-    for plugin in &plugins {
-        findings.extend(judge(plugin));
+    if plugins.is_empty() {
+        findings.push(Finding::error(
+            "WasmPlugin",
+            "no proxy of the mesh has the filter: nothing is measured",
+            format!(
+                "{MANIFESTS} in the namespaces of the application and the gateways, or once in {}",
+                inputs.root_namespace
+            ),
+        ));
+        return findings;
     }
-    findings.extend(loaded(inputs, &plugins));
-    findings.extend(heard(inputs, &plugins));
+    for plugin in plugins.iter().filter(|plugin| is_near(inputs, pods, plugin)) {
+        findings.extend(judge(inputs, plugin));
+    }
+    findings.extend(loaded(inputs, pods, &plugins));
+    findings.extend(heard(inputs, pods, &plugins));
     findings
+}
+
+/// How many proxies there are, and how many of them a plugin of ours matches.
+pub(super) fn counts(inputs: &Inputs<'_>) -> (usize, usize) {
+    let plugins = inputs.plugins.unwrap_or_default();
+    let plugins: Vec<&Value> = plugins.iter().filter(|plugin| is_ours(plugin)).collect();
+    let proxies = inputs.pods.unwrap_or_default().iter().filter(|pod| pod.has_proxy);
+    let matched = proxies
+        .clone()
+        .filter(|pod| matching(inputs, &plugins, pod).next().is_some());
+    (proxies.clone().count(), matched.count())
+}
+
+/// Whether it may be about these pods: other applications of the mesh have their own check.
+fn is_near(inputs: &Inputs<'_>, pods: &[Pod], plugin: &Value) -> bool {
+    let namespace = text(plugin, "/metadata/namespace").unwrap_or_default();
+    namespace == inputs.root_namespace
+        || namespace == inputs.namespace
+        || pods.iter().any(|pod| pod.namespace == namespace)
 }
 
 /// One that tells a module where our controller is.
@@ -33,8 +65,8 @@ fn is_ours(plugin: &Value) -> bool {
     text(plugin, "/spec/pluginConfig/controller/cluster").is_some()
 }
 
-fn injection(inputs: &Inputs<'_>) -> Vec<Finding> {
-    let bare = inputs.pods.iter().filter(|pod| !pod.has_proxy).map(Pod::path);
+fn injection(inputs: &Inputs<'_>, pods: &[Pod]) -> Vec<Finding> {
+    let bare = pods.iter().filter(|pod| !pod.has_proxy).map(Pod::path);
     let names: Vec<String> = bare.collect();
     if names.is_empty() {
         return Vec::new();
@@ -49,7 +81,68 @@ fn injection(inputs: &Inputs<'_>) -> Vec<Finding> {
     )]
 }
 
-fn judge(plugin: &Value) -> Vec<Finding> {
+/// Proxies of an Istio that is too old.
+fn versions(pods: &[Pod]) -> Option<Finding> {
+    let is_old = |pod: &&Pod| pod.proxy_version.is_some_and(|version| version < OLDEST);
+    let names: Vec<String> = pods.iter().filter(is_old).map(Pod::path).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let all = pods.iter().filter(|pod| pod.has_proxy).count();
+    Some(Finding::warning(
+        format!("Pod {}", named(&names)),
+        format!(
+            "{} of {all} proxies are older than Istio {}.{}, with which the filter was tried first",
+            names.len(),
+            OLDEST.0,
+            OLDEST.1
+        ),
+        "upgrade Istio, and start the pods again so that they get its proxy",
+    ))
+}
+
+/// `Sidecar`s that leave the controller out of what a proxy knows.
+fn kept_away(inputs: &Inputs<'_>) -> Vec<Finding> {
+    let has_controller = |host: &str| {
+        let (namespace, _) = host.split_once('/').unwrap_or((host, ""));
+        namespace == "*" || namespace == inputs.own_namespace
+    };
+    let keeps_away = |sidecar: &&Value| {
+        let egress = sidecar.pointer("/spec/egress").and_then(Value::as_array);
+        egress.is_some_and(|egress| {
+            let hosts = egress
+                .iter()
+                .filter_map(|listener| listener.get("hosts")?.as_array());
+            let mut hosts = hosts.flatten().filter_map(Value::as_str);
+            !egress.is_empty() && !hosts.any(has_controller)
+        })
+    };
+    let found = inputs.sidecars.iter().filter(keeps_away);
+    found
+        .map(|sidecar| {
+            Finding::error(
+                format!("Sidecar {}", path(sidecar)),
+                format!(
+                    "its egress leaves out {}: its proxies can't report",
+                    inputs.own_namespace
+                ),
+                format!("add {}/* to spec.egress[].hosts", inputs.own_namespace),
+            )
+        })
+        .collect()
+}
+
+/// Proxies that a plugin matches and that did not report lately; none: nobody knows.
+fn silent(inputs: &Inputs<'_>, plugin: &Value) -> Option<bool> {
+    let heard = inputs.heard?;
+    let mut pods = inputs
+        .pods?
+        .iter()
+        .filter(|pod| pod.has_proxy && pod.is_ready && matching(inputs, &[plugin], pod).next().is_some());
+    Some(pods.any(|pod| !heard.contains(&pod.path())))
+}
+
+fn judge(inputs: &Inputs<'_>, plugin: &Value) -> Vec<Finding> {
     let object = format!("WasmPlugin {}", path(plugin));
     let mut findings = Vec::new();
     if text(plugin, "/spec/failStrategy") != Some("FAIL_OPEN") {
@@ -60,11 +153,14 @@ fn judge(plugin: &Value) -> Vec<Finding> {
         ));
     }
     if text(plugin, "/spec/url").is_some_and(|url| url.starts_with("file://")) {
-        findings.push(Finding::warning(
-            &object,
-            "the module is a file: a proxy without it answers 500 to every request, FAIL_OPEN or not",
-            "make sure that each proxy has it before it starts, or use an oci:// address",
-        ));
+        let what = "the module is a file: a proxy without it answers 500 to every request, FAIL_OPEN or not";
+        let fix = "make sure that each proxy has it before it starts, or use an oci:// address";
+        // Who reports has it; a proxy that is still to come may not.
+        findings.push(if silent(inputs, plugin) == Some(false) {
+            Finding::info(&object, what, fix)
+        } else {
+            Finding::warning(&object, what, fix)
+        });
     }
     let entries = plugin.pointer("/spec/match").and_then(Value::as_array);
     let entries = || entries.into_iter().flatten();
@@ -93,8 +189,8 @@ fn judge(plugin: &Value) -> Vec<Finding> {
 }
 
 /// Proxies that no plugin matches, and those that several do.
-fn loaded(inputs: &Inputs<'_>, plugins: &[&Value]) -> Vec<Finding> {
-    let proxies: Vec<&Pod> = inputs.pods.iter().filter(|pod| pod.has_proxy).collect();
+fn loaded(inputs: &Inputs<'_>, pods: &[Pod], plugins: &[&Value]) -> Vec<Finding> {
+    let proxies: Vec<&Pod> = pods.iter().filter(|pod| pod.has_proxy).collect();
     let mut missing = Vec::new();
     let mut several: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
     for pod in &proxies {
@@ -152,22 +248,18 @@ fn matching<'a>(inputs: &Inputs<'_>, plugins: &[&'a Value], pod: &Pod) -> impl I
 }
 
 /// Ready proxies with the filter whose reports do not come.
-fn heard(inputs: &Inputs<'_>, plugins: &[&Value]) -> Vec<Finding> {
-    let Some(heard) = inputs.heard else {
+fn heard(inputs: &Inputs<'_>, pods: &[Pod], plugins: &[&Value]) -> Vec<Finding> {
+    let (Some(heard), Some(areas), Some(nodes)) = (inputs.heard, inputs.areas, inputs.nodes) else {
         return Vec::new();
     };
-    let expected: Vec<&Pod> = inputs
-        .pods
+    let expected: Vec<&Pod> = pods
         .iter()
         .filter(|pod| pod.has_proxy && pod.is_ready && matching(inputs, plugins, pod).next().is_some())
         .collect();
     let mut by_area: BTreeMap<Option<&AreaName>, (Vec<String>, usize)> = BTreeMap::new();
     for pod in &expected {
-        let node = inputs
-            .nodes
-            .iter()
-            .find(|node| Some(&node.name) == pod.node.as_ref());
-        let area = node.and_then(|node| inputs.areas.area_of(&node.locality));
+        let node = nodes.iter().find(|node| Some(&node.name) == pod.node.as_ref());
+        let area = node.and_then(|node| areas.map.area_of(&node.locality));
         let (silent, all) = by_area.entry(area).or_default();
         *all += 1;
         if !heard.contains(&pod.path()) {
@@ -199,9 +291,4 @@ fn heard(inputs: &Inputs<'_>, plugins: &[&Value]) -> Vec<Finding> {
             )
         })
         .collect()
-}
-
-fn path(object: &Value) -> String {
-    let part = |pointer| text(object, pointer).unwrap_or_default();
-    format!("{}/{}", part("/metadata/namespace"), part("/metadata/name"))
 }

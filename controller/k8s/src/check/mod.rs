@@ -1,18 +1,26 @@
 //! A preflight and a doctor: what of a cluster keeps an `EdgePlacement` from working, each with what ends it.
 //!
 //! ```text
-//! what was listed of the cluster, what was decided of it (rules held, instances refused) --check--> findings
+//! API server --look--> lists as they are, and a finding for each that can't be had
+//! lists, controller's state --examine--> for each EdgePlacement: Inputs (rules held, instances refused) --check--> findings
 //! ```
 //!
-//! Pure: whoever has a client fills [`Inputs`]. A finding is of one object, or of one cause where many objects share it: a
-//! thousand pods without a proxy are one finding that names three.
+//! Only `look` asks a server; nothing is written. A finding is of one object, or of one cause where many objects share it: a
+//! thousand pods without a proxy are one finding that names three. What could not be listed is never taken for absent.
 
+mod controller;
+mod definition;
+mod examine;
 mod filter;
+mod instances;
+mod look;
 mod places;
 mod read;
+mod rights;
 mod services;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,8 +30,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::derive::{Note, Refused};
-use crate::locality::{AreaMap, Locality};
-use crate::rule::Held;
+use crate::locality::Locality;
+use crate::rule::{Areas, Held};
+
+pub use examine::{Application, Report, Scope};
+pub use look::examine;
+pub use told::Told;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -51,29 +63,29 @@ pub struct Finding {
     pub fix: String,
 }
 
-/// What is known of a cluster, for one `EdgePlacement`.
+/// What is known of a cluster, for one `EdgePlacement` or for an application that has none yet.
 #[derive(Clone, Debug)]
 pub struct Inputs<'a> {
     /// The object's namespace: the application's.
     pub namespace: &'a str,
     /// The mesh's root namespace, usually `istio-system`.
     pub root_namespace: &'a str,
-    /// The cloud's name.
-    pub cloud: &'a AreaName,
-    /// Localities of the areas.
-    pub areas: &'a AreaMap,
-    /// All nodes.
-    pub nodes: &'a [Node],
+    /// The cloud's name and the localities of the areas; none: there is no object yet.
+    pub areas: Option<Areas<'a>>,
+    /// All nodes; none: they are not known.
+    pub nodes: Option<&'a [Node]>,
     /// Namespaces that Liqo offloads, with their `podOffloadingStrategy`.
     pub offloaded: &'a BTreeMap<String, String>,
     /// The controller's namespace, usually `gma-system`.
     pub own_namespace: &'a str,
-    /// Pods of the application's namespace, and the gateways' of the edges.
-    pub pods: &'a [Pod],
+    /// Pods of the application's namespace, and the gateways' of the edges; none: they are not known.
+    pub pods: Option<&'a [Pod]>,
     /// Services of the application's namespace, as the API server gives them.
     pub services: &'a [Value],
-    /// `WasmPlugin`s of all namespaces, as the API server gives them; none: Istio's definitions are not there.
+    /// `WasmPlugin`s of all namespaces, as the API server gives them; none: they are not known.
     pub plugins: Option<&'a [Value]>,
+    /// `Sidecar`s of the application's namespace, as the API server gives them.
+    pub sidecars: &'a [Value],
     /// Autoscalers of the application's namespace, as the API server gives them.
     pub autoscalers: &'a [Value],
     /// Whether `metrics.k8s.io` answers.
@@ -118,8 +130,23 @@ pub struct Pod {
     pub is_ready: bool,
     /// Whether it has a proxy of the mesh: a container `istio-proxy`.
     pub has_proxy: bool,
+    /// Istio's version, major and minor, by the tag of the proxy's image; none: it does not say.
+    pub proxy_version: Option<(u32, u32)>,
     /// The edge whose gateway it is.
     pub gateway_of: Option<AreaName>,
+}
+
+// === impl Severity ===
+
+impl Severity {
+    /// A word for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
 }
 
 // === impl Finding ===
@@ -154,12 +181,14 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
-        write!(f, "{severity}: {}: {}; {}", self.object, self.what, self.fix)
+        write!(
+            f,
+            "{}: {}: {}; {}",
+            self.severity.as_str(),
+            self.object,
+            self.what,
+            self.fix
+        )
     }
 }
 
@@ -178,19 +207,26 @@ pub fn check(inputs: &Inputs<'_>) -> Vec<Finding> {
     let mut findings = places::check(inputs);
     findings.extend(filter::check(inputs));
     findings.extend(services::check(inputs));
+    sorted(findings)
+}
+
+/// The worst first, each once.
+fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by(|a, b| {
         let worst = b.severity.cmp(&a.severity);
         worst.then_with(|| (&a.object, &a.what).cmp(&(&b.object, &b.what)))
     });
+    findings.dedup();
     findings
 }
 
-/// Exit code of a program that says the findings: 0 without one that is worse than an info, 1 with a warning, 2 with an error.
+/// Exit code of a program that says the findings: 0 without one that is worse than an info, 3 with a warning, 4 with an
+/// error. 1 and 2 are for a check that was not made: no cluster answered, or the arguments were wrong.
 pub fn exit_code(findings: &[Finding]) -> u8 {
     match findings.iter().map(|finding| finding.severity).max() {
         None | Some(Severity::Info) => 0,
-        Some(Severity::Warning) => 1,
-        Some(Severity::Error) => 2,
+        Some(Severity::Warning) => 3,
+        Some(Severity::Error) => 4,
     }
 }
 
@@ -206,4 +242,13 @@ fn named(names: &[String]) -> String {
 
 fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
     object.pointer(pointer).and_then(Value::as_str)
+}
+
+/// `namespace/name`, or the name of what has no namespace.
+fn path(object: &Value) -> String {
+    let name = text(object, "/metadata/name").unwrap_or_default();
+    match text(object, "/metadata/namespace") {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => name.to_owned(),
+    }
 }

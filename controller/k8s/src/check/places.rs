@@ -4,37 +4,52 @@ use std::collections::BTreeMap;
 
 use gma_core::ids::AreaName;
 
-use super::{Finding, Inputs, Node, named};
+use super::{Finding, Inputs, Node, Pod, named};
 use crate::locality::AreaMap;
+use crate::rule::Areas;
 
 pub(super) fn check(inputs: &Inputs<'_>) -> Vec<Finding> {
-    let mut findings = areas(inputs);
-    findings.extend(nodes(inputs));
-    findings.extend(gateways(inputs));
-    findings.extend(offloading(inputs));
-    findings.extend(pods(inputs));
-    if inputs.denied.is_empty() {
+    let mut findings: Vec<Finding> = denied(inputs).into_iter().collect();
+    let Some(nodes) = inputs.nodes else {
         return findings;
+    };
+    if let Some(areas) = inputs.areas {
+        findings.extend(of_areas(areas, nodes));
     }
-    let rights: Vec<String> = inputs.denied.iter().cloned().collect();
-    findings.push(Finding::error(
-        format!("ServiceAccount {}/gma", inputs.own_namespace),
-        format!("may not {}", rights.join(", ")),
-        "apply deploy/base again, with an account that may write roles",
-    ));
+    findings.extend(localities(inputs, nodes));
+    findings.extend(offloading(inputs, nodes));
+    if let Some(pods) = inputs.pods {
+        findings.extend(waiting(pods));
+        if let Some(areas) = inputs.areas {
+            findings.extend(outside(areas, nodes, pods));
+            findings.extend(gateways(areas, pods));
+        }
+    }
     findings
 }
 
+fn denied(inputs: &Inputs<'_>) -> Option<Finding> {
+    if inputs.denied.is_empty() {
+        return None;
+    }
+    let rights: Vec<String> = inputs.denied.iter().cloned().collect();
+    Some(Finding::error(
+        format!("ServiceAccount {}/gma", inputs.own_namespace),
+        format!("may not {}", rights.join(", ")),
+        "apply deploy/base/rbac.yaml again, with an account that may write roles",
+    ))
+}
+
 /// Each area has a node that is ready.
-fn areas(inputs: &Inputs<'_>) -> Vec<Finding> {
+fn of_areas(areas: Areas<'_>, nodes: &[Node]) -> Vec<Finding> {
     let mut by_area: BTreeMap<&AreaName, Vec<&Node>> = BTreeMap::new();
-    for node in inputs.nodes {
-        if let Some(area) = inputs.areas.area_of(&node.locality) {
+    for node in nodes {
+        if let Some(area) = areas.map.area_of(&node.locality) {
             by_area.entry(area).or_default().push(node);
         }
     }
     let mut findings = Vec::new();
-    for area in inputs.areas.names() {
+    for area in areas.map.names() {
         let object = format!("area {area}");
         match by_area.get(area) {
             None => findings.push(Finding::error(
@@ -64,18 +79,12 @@ fn areas(inputs: &Inputs<'_>) -> Vec<Finding> {
 }
 
 /// Each edge has a gateway that is ready: users' delay is measured there.
-fn gateways(inputs: &Inputs<'_>) -> Vec<Finding> {
+fn gateways(areas: Areas<'_>, pods: &[Pod]) -> Vec<Finding> {
     let has_gateway = |edge: &AreaName| {
-        inputs
-            .pods
-            .iter()
+        pods.iter()
             .any(|pod| pod.is_ready && pod.gateway_of.as_ref() == Some(edge))
     };
-    let edges = inputs
-        .areas
-        .names()
-        .into_iter()
-        .filter(|area| *area != inputs.cloud);
+    let edges = areas.map.names().into_iter().filter(|area| *area != areas.cloud);
     edges
         .filter(|edge| !has_gateway(edge))
         .map(|edge| {
@@ -90,12 +99,13 @@ fn gateways(inputs: &Inputs<'_>) -> Vec<Finding> {
 
 /// Where an edge is another cluster behind a virtual node: pods of the application may go there, and proxies there see the
 /// controller's Service.
-fn offloading(inputs: &Inputs<'_>) -> Vec<Finding> {
-    let has_virtual = inputs
-        .nodes
-        .iter()
-        .any(|node| node.is_virtual && inputs.areas.area_of(&node.locality).is_some());
-    if !has_virtual {
+fn offloading(inputs: &Inputs<'_>, nodes: &[Node]) -> Vec<Finding> {
+    let is_ours = |node: &Node| {
+        inputs
+            .areas
+            .is_none_or(|areas| areas.map.area_of(&node.locality).is_some())
+    };
+    if !nodes.iter().any(|node| node.is_virtual && is_ours(node)) {
         return Vec::new();
     }
     let mut findings = Vec::new();
@@ -123,48 +133,50 @@ fn offload(namespace: &str, strategy: &str) -> String {
     )
 }
 
-fn nodes(inputs: &Inputs<'_>) -> Vec<Finding> {
-    let outside = |node: &&Node| inputs.areas.area_of(&node.locality).is_none();
-    let without_region = inputs
-        .nodes
-        .iter()
-        .filter(outside)
-        .filter(|node| node.locality.region.is_empty() && matches!(inputs.areas, AreaMap::Localities(_)));
-    let names: Vec<String> = without_region.map(|node| node.name.clone()).collect();
-    let mut findings = Vec::new();
-    if !names.is_empty() {
-        findings.push(Finding::warning(
-            format!("Node {}", named(&names)),
-            "no label topology.kubernetes.io/region: calls to pods on it can't be weighted",
-            "label it with a region, and then change a pod or EndpointSlice of each service: istiod sees the label only then",
-        ));
+/// Nodes without a region, and areas that are given without one.
+fn localities(inputs: &Inputs<'_>, nodes: &[Node]) -> Vec<Finding> {
+    let has_no_region = |node: &&Node| node.locality.region.is_empty();
+    let names: Vec<String> = match inputs.areas.map(|areas| areas.map) {
+        Some(AreaMap::Zones(_)) => {
+            return vec![Finding::warning(
+                "spec.areas",
+                "areas are zones without regions: calls can't be weighted between them, and every service is held",
+                "label the nodes with topology.kubernetes.io/region too, and give localities instead of zones",
+            )];
+        }
+        Some(map) => {
+            let outside = |node: &&Node| map.area_of(&node.locality).is_none();
+            let nodes = nodes.iter().filter(outside).filter(has_no_region);
+            nodes.map(|node| node.name.clone()).collect()
+        }
+        None => nodes
+            .iter()
+            .filter(has_no_region)
+            .map(|node| node.name.clone())
+            .collect(),
+    };
+    if names.is_empty() {
+        return Vec::new();
     }
-    if matches!(inputs.areas, AreaMap::Zones(_)) {
-        findings.push(Finding::info(
-            "spec.areas",
-            "areas are zones without regions: calls move in one step, when an instance becomes Ready",
-            "label the nodes with topology.kubernetes.io/region too and give localities, to get steps that are watched",
-        ));
-    }
-    findings
+    vec![Finding::warning(
+        format!("Node {}", named(&names)),
+        "no label topology.kubernetes.io/region: calls to pods on it can't be weighted",
+        "label it with a region, and then change a pod or EndpointSlice of each service: istiod sees the label only then",
+    )]
 }
 
-/// Pods of the application in no area, and those that wait for a node.
-fn pods(inputs: &Inputs<'_>) -> Vec<Finding> {
-    let mut outside: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut waiting = Vec::new();
-    for pod in inputs.pods {
-        let Some(name) = &pod.node else {
-            waiting.push(pod.path());
-            continue;
-        };
-        let node = inputs.nodes.iter().find(|node| node.name == *name);
+/// Pods of the application in no area.
+fn outside(areas: Areas<'_>, nodes: &[Node], pods: &[Pod]) -> Vec<Finding> {
+    let mut outside: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for pod in pods {
+        let Some(name) = pod.node.as_deref() else { continue };
+        let node = nodes.iter().find(|node| node.name == name);
         // A node that was not listed came or went meanwhile.
-        if node.is_some_and(|node| inputs.areas.area_of(&node.locality).is_none()) {
-            outside.entry(name.clone()).or_default().push(pod.path());
+        if node.is_some_and(|node| areas.map.area_of(&node.locality).is_none()) {
+            outside.entry(name).or_default().push(pod.path());
         }
     }
-    let mut findings: Vec<Finding> = outside
+    outside
         .into_iter()
         .map(|(node, pods)| {
             Finding::error(
@@ -173,13 +185,21 @@ fn pods(inputs: &Inputs<'_>) -> Vec<Finding> {
                 "add its locality to spec.areas, or label it as the nodes of an area are: until then the services are held",
             )
         })
+        .collect()
+}
+
+fn waiting(pods: &[Pod]) -> Option<Finding> {
+    let waiting: Vec<String> = pods
+        .iter()
+        .filter(|pod| pod.node.is_none())
+        .map(Pod::path)
         .collect();
-    if !waiting.is_empty() {
-        findings.push(Finding::warning(
-            format!("Pod {}", named(&waiting)),
-            "waits for a node",
-            "`kubectl describe pod` says which of its wishes no node fulfils; with Liqo, whether its namespace is offloaded",
-        ));
+    if waiting.is_empty() {
+        return None;
     }
-    findings
+    Some(Finding::warning(
+        format!("Pod {}", named(&waiting)),
+        "waits for a node",
+        "`kubectl describe pod` says which of its wishes no node fulfils; with Liqo, whether its namespace is offloaded",
+    ))
 }

@@ -49,11 +49,12 @@ impl Pod {
         let gateway_of = area
             .filter(|area| edges.get(*area).is_some_and(is_gateway))
             .cloned();
-        let mut containers = spec.into_iter().flat_map(|spec| {
+        let containers = spec.into_iter().flat_map(|spec| {
             spec.containers
                 .iter()
                 .chain(spec.init_containers.iter().flatten())
         });
+        let proxy = containers.into_iter().find(|container| container.name == PROXY);
         let annotations = pod.metadata.annotations.as_ref();
         let is_injected = annotations.is_some_and(|annotations| annotations.contains_key(INJECTED));
         let status = pod.status.as_ref();
@@ -64,11 +65,42 @@ impl Pod {
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             is_ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
-            has_proxy: is_injected || containers.any(|container| container.name == PROXY),
+            has_proxy: is_injected || proxy.is_some(),
+            proxy_version: proxy.and_then(|proxy| proxy.image.as_deref()).and_then(version),
             gateway_of,
             namespace,
             labels,
             node,
+        }
+    }
+}
+
+/// Major and minor of an image's tag, as `1.26.2` or `1.27-alpha-distroless`.
+fn version(image: &str) -> Option<(u32, u32)> {
+    let (_, tag) = image.split('@').next()?.rsplit_once(':')?;
+    let mut parts = tag.split(['.', '-']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn an_image_says_istios_version_where_its_tag_does() {
+        for (image, found) in [
+            ("docker.io/istio/proxyv2:1.24.3", Some((1, 24))),
+            (
+                "registry:5000/istio/proxyv2:1.27-alpha.ab12-distroless",
+                Some((1, 27)),
+            ),
+            ("istio/proxyv2:1.26.0@sha256:00", Some((1, 26))),
+            ("istio/proxyv2@sha256:00", None),
+            ("registry:5000/istio/proxyv2", None),
+            ("auto", None),
+            ("istio/proxyv2:latest", None),
+        ] {
+            assert_eq!(version(image), found, "{image}");
         }
     }
 }

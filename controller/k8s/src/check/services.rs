@@ -124,11 +124,14 @@ fn of_note(object: &str, note: &Note) -> Finding {
 fn autoscalers(inputs: &Inputs<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !inputs.has_metrics {
-        findings.push(Finding::warning(
-            "cluster",
-            "metrics.k8s.io does not answer: costs are those of the requests in the templates, and autoscalers by CPU stand still",
-            "install metrics-server",
-        ));
+        let (object, fix) = ("cluster", "install metrics-server");
+        findings.push(if inputs.autoscalers.is_empty() {
+            let what = "metrics.k8s.io does not answer: costs are those of the requests in the templates";
+            Finding::info(object, what, fix)
+        } else {
+            let what = "metrics.k8s.io does not answer: costs are those of the requests in the templates, and autoscalers by CPU stand still";
+            Finding::warning(object, what, fix)
+        });
     }
     for autoscaler in inputs.autoscalers {
         let name = text(autoscaler, "/metadata/name").unwrap_or_default();

@@ -17,6 +17,8 @@ struct World {
     pods: Vec<Pod>,
     services: Vec<Value>,
     plugins: Option<Vec<Value>>,
+    sidecars: Vec<Value>,
+    is_preflight: bool,
     autoscalers: Vec<Value>,
     has_metrics: bool,
     held: BTreeMap<ServiceName, Held>,
@@ -43,6 +45,7 @@ fn pod(namespace: &str, name: &str, node: &str) -> Pod {
         node: Some(node.to_owned()),
         is_ready: true,
         has_proxy: true,
+        proxy_version: Some((1, 26)),
         gateway_of: None,
     }
 }
@@ -83,6 +86,9 @@ impl World {
                 json!({"metadata": {"name": "web"}, "spec": {"ports": [{"name": "http", "port": 80}]}}),
             ],
             plugins: Some(vec![plugin("shop"), plugin("ingress")]),
+            sidecars: vec![json!({"metadata": {"namespace": "shop", "name": "web"},
+                "spec": {"egress": [{"hosts": ["./*"]}, {"hosts": ["gma-system/*"]}]}})],
+            is_preflight: false,
             autoscalers: vec![json!({"metadata": {"name": "web"}, "status": {"conditions": [
                 {"type": "ScalingActive", "status": "True", "reason": "ValidMetricFound"}]}})],
             has_metrics: true,
@@ -101,10 +107,14 @@ impl World {
         check(&Inputs {
             namespace: "shop",
             root_namespace: "istio-system",
-            cloud: &self.cloud,
-            areas: &self.areas,
-            nodes: &self.nodes,
-            pods: &self.pods,
+            areas: Some(Areas {
+                cloud: &self.cloud,
+                map: &self.areas,
+            })
+            .filter(|_| !self.is_preflight),
+            nodes: Some(&self.nodes),
+            pods: Some(&self.pods),
+            sidecars: &self.sidecars,
             offloaded: &self.offloaded,
             own_namespace: "gma-system",
             services: &self.services,
@@ -123,7 +133,7 @@ impl World {
 type Plant = fn(&mut World);
 
 /// Faults, each with its severity and words of its finding.
-const FAULTS: [(Plant, Severity, &str); 28] = [
+const FAULTS: [(Plant, Severity, &str); 31] = [
     (
         |world| drop(world.nodes.pop()),
         Severity::Error,
@@ -180,9 +190,19 @@ const FAULTS: [(Plant, Severity, &str); 28] = [
         "Pod shop/web: has no proxy",
     ),
     (
-        |world| world.plugins = None,
+        |world| world.plugins = Some(Vec::new()),
         Severity::Error,
-        "definition of WasmPlugin is not there",
+        "no proxy of the mesh has the filter",
+    ),
+    (
+        |world| world.pods[1].proxy_version = Some((1, 24)),
+        Severity::Warning,
+        "Pod shop/db: 1 of 3 proxies are older than Istio 1.26",
+    ),
+    (
+        |world| world.sidecars[0]["spec"]["egress"][1]["hosts"] = json!(["istio-system/*"]),
+        Severity::Error,
+        "Sidecar shop/web: its egress leaves out gma-system",
     ),
     (
         |world| drop(world.plugins.as_mut().unwrap().pop()),
@@ -204,8 +224,17 @@ const FAULTS: [(Plant, Severity, &str); 28] = [
         "WasmPlugin shop/gma-filter: failStrategy is not FAIL_OPEN",
     ),
     (
-        |world| world.plugins.as_mut().unwrap()[0]["spec"]["url"] = "file:///x.wasm".into(),
+        |world| {
+            world.plugins.as_mut().unwrap()[0]["spec"]["url"] = "file:///x.wasm".into();
+            world.heard = None;
+        },
         Severity::Warning,
+        "a proxy without it answers 500 to every request",
+    ),
+    (
+        // All proxies that should have it report.
+        |world| world.plugins.as_mut().unwrap()[0]["spec"]["url"] = "file:///x.wasm".into(),
+        Severity::Info,
         "a proxy without it answers 500 to every request",
     ),
     (
@@ -317,8 +346,8 @@ const FAULTS: [(Plant, Severity, &str); 28] = [
                 ("edge-1".into(), ["x".to_owned()].into()),
             ]));
         },
-        Severity::Info,
-        "calls move in one step",
+        Severity::Warning,
+        "every service is held",
     ),
 ];
 
@@ -345,8 +374,8 @@ fn each_fault_is_one_finding_with_its_severity_and_a_fix() {
         }
         let code = match severity {
             Severity::Info => 0,
-            Severity::Warning => 1,
-            Severity::Error => 2,
+            Severity::Warning => 3,
+            Severity::Error => 4,
         };
         assert_eq!(exit_code(&findings), code, "{words}");
     }
@@ -393,4 +422,27 @@ fn without_a_controller_nobody_is_called_silent() {
     let mut world = World::sound();
     world.heard = None;
     assert_eq!(world.check(), []);
+}
+
+#[test]
+fn without_an_object_nothing_is_said_of_areas() {
+    let mut world = World::sound();
+    world.is_preflight = true;
+    world.nodes.push(node("us-1", "us/a"));
+    world.pods[0].node = Some("us-1".to_owned());
+    assert_eq!(world.check(), []);
+    // What does not depend on areas is found.
+    world.nodes.push(node("old", "/x"));
+    world.pods[1].has_proxy = false;
+    let objects: Vec<String> = world.check().into_iter().map(|finding| finding.object).collect();
+    assert_eq!(objects, ["Node old", "Pod shop/db"]);
+}
+
+#[test]
+fn without_metrics_and_autoscalers_there_is_only_a_note() {
+    let mut world = World::sound();
+    world.has_metrics = false;
+    world.autoscalers.clear();
+    let findings = world.check();
+    assert_eq!((findings.len(), exit_code(&findings)), (1, 0), "{findings:?}");
 }

@@ -31,6 +31,8 @@ pub struct Store<T> {
     /// A list that is being read; it replaces the objects when it is complete.
     listing: Option<BTreeMap<Key, T>>,
     is_listed: bool,
+    /// Its definition is not installed, by the last answer.
+    is_absent: bool,
     is_full: bool,
     /// Counts changes.
     version: u64,
@@ -69,6 +71,7 @@ impl<T> Default for Store<T> {
             objects: BTreeMap::new(),
             listing: None,
             is_listed: false,
+            is_absent: false,
             is_full: false,
             version: 0,
             complaint: None,
@@ -115,6 +118,16 @@ impl<T> Store<T> {
         let is_news = self.complaint != complaint;
         self.complaint = complaint;
         is_news
+    }
+
+    /// Notes whether the cluster has no such kind.
+    pub const fn set_absent(&mut self, is_absent: bool) {
+        self.is_absent = is_absent;
+    }
+
+    /// Whether the cluster had no such kind when it was asked last.
+    pub const fn is_absent(&self) -> bool {
+        self.is_absent
     }
 
     /// Why the watch does not work now.
@@ -171,7 +184,28 @@ fn put<T>(objects: &mut BTreeMap<Key, T>, key: Key, value: T) -> bool {
 impl Index {
     /// What is not known yet, and why; empty once every kind was listed.
     pub fn missing(&self) -> Vec<String> {
-        let lists = [
+        let missing = self.lists().into_iter().filter(|(_, (is_listed, _))| !is_listed);
+        missing
+            .map(|(kind, (_, why))| format!("{kind}: {}", why.unwrap_or("being listed")))
+            .collect()
+    }
+
+    /// Of what is missing, what does not come by itself.
+    pub fn complaints(&self) -> Vec<String> {
+        let missing = self.lists().into_iter().filter(|(_, (is_listed, _))| !is_listed);
+        missing
+            .filter_map(|(kind, (_, why))| Some(format!("{kind}: {}", why?)))
+            .collect()
+    }
+
+    /// Whether all is known that may have been changed for an object; a kind that is not installed has nothing of it.
+    pub const fn knows_changes(&self) -> bool {
+        let knows_rules = self.rules.is_listed || self.rules.is_absent;
+        self.objects.is_listed && self.deployments.is_listed && self.autoscalers.is_listed && knows_rules
+    }
+
+    fn lists(&self) -> [(&'static str, (bool, Option<&str>)); 7] {
+        [
             ("Nodes", self.nodes.state()),
             ("Pods", self.pods.state()),
             ("Services", self.services.state()),
@@ -179,11 +213,7 @@ impl Index {
             ("HorizontalPodAutoscalers", self.autoscalers.state()),
             ("DestinationRules", self.rules.state()),
             ("EdgePlacements", self.objects.state()),
-        ];
-        let missing = lists.into_iter().filter(|(_, (is_listed, _))| !is_listed);
-        missing
-            .map(|(kind, (_, why))| format!("{kind}: {}", why.unwrap_or("being listed")))
-            .collect()
+        ]
     }
 }
 
