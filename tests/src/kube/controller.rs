@@ -99,16 +99,12 @@ impl Controller {
         Ok(Self { process, address })
     }
 
-    /// Its view of the last round; null where there was none.
+    /// See [`round`].
     ///
     /// # Errors
     /// It does not answer.
     pub async fn round(&self) -> anyhow::Result<Value> {
-        let answer = envoy::get(self.address, "/api/v1/state")
-            .await
-            .map_err(anyhow::Error::msg)?;
-        let mut state: Value = serde_json::from_slice(&answer.body)?;
-        Ok(state.get_mut("round").map(Value::take).unwrap_or_default())
+        round(self.address).await
     }
 
     /// Whether `/ready` says so.
@@ -134,21 +130,46 @@ impl Controller {
         &self,
         what: &str,
         limit: Duration,
-        mut look: impl AsyncFnMut() -> anyhow::Result<Result<T, String>>,
+        look: impl AsyncFnMut() -> anyhow::Result<Result<T, String>>,
     ) -> anyhow::Result<T> {
-        let end = Instant::now() + limit;
-        loop {
-            let found = match look().await {
-                Ok(Ok(found)) => return Ok(found),
-                Ok(Err(found)) => found,
-                Err(error) => format!("{error:#}"),
-            };
-            ensure!(
-                Instant::now() < end,
-                "not within {limit:?}: {what}; found {found}\n--- the controller's log ---\n{}",
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        until(what, limit, look)
+            .await
+            .map_err(|error| error.context(format!("--- the controller's log ---\n{}", self.log())))
+    }
+}
+
+/// What the controller at `address` says of its last round; null where there was none.
+///
+/// # Errors
+/// It does not answer.
+pub async fn round(address: SocketAddr) -> anyhow::Result<Value> {
+    let answer = envoy::get(address, "/api/v1/state")
+        .await
+        .map_err(anyhow::Error::msg)?;
+    let mut state: Value = serde_json::from_slice(&answer.body)?;
+    Ok(state.get_mut("round").map(Value::take).unwrap_or_default())
+}
+
+/// Waits until something is so; the failure shows what was found last.
+///
+/// # Errors
+/// Not within `limit`.
+pub async fn until<T>(
+    what: &str,
+    limit: Duration,
+    mut look: impl AsyncFnMut() -> anyhow::Result<Result<T, String>>,
+) -> anyhow::Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        let found = match look().await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(found)) => found,
+            Err(error) => format!("{error:#}"),
+        };
+        ensure!(
+            Instant::now() < end,
+            "not within {limit:?}: {what}; found {found}"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
