@@ -43,22 +43,30 @@ const CALLERS: [(&str, &str, &str); 3] = [
     ("edge-2", "edge-2a", "10.244.248.3"),
 ];
 
-/// What differs in a cluster and is meant to.
-const BY_DESIGN: [(&str, &str); 8] = [
+/// What differs in a cluster and is meant to: the beginning of its path, and why.
+const BY_DESIGN: [(&str, &str); 7] = [
+    ("/@type", "a dump says of what type it is"),
     ("/name", "all services of a local world have the port 8080"),
+    (
+        "/alt_stat_name",
+        "the name of its statistics, which ours has from its name",
+    ),
     (
         "/eds_cluster_config",
         "endpoints come from files, and not from istiod's stream",
     ),
-    ("/connect_timeout", "PLACEHOLDER"),
     (
-        "/metadata",
-        "the port is in it, and istiod names the rule that is in force",
+        "/metadata/filter_metadata/istio/config",
+        "istiod names the rule in force; files have none",
     ),
-    ("/circuit_breakers", "PLACEHOLDER"),
-    ("/typed_extension_protocol_options", "PLACEHOLDER"),
-    ("/filters", "PLACEHOLDER"),
-    ("/transport_socket_matches", "PLACEHOLDER"),
+    (
+        "/metadata/filter_metadata/istio/default_original_port",
+        "istiod tells sidecars only; no call depends on it",
+    ),
+    (
+        "/circuit_breakers/thresholds/0/track_remaining",
+        "gauges of what is left of the limits, which are the same",
+    ),
 ];
 
 fn main() -> ExitCode {
