@@ -18,6 +18,7 @@ use gma_tests::local::Users;
 use gma_tests::rig::{Cluster, Suite, manifests};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -331,26 +332,36 @@ async fn localities(gateway: &str, namespace: &str) -> anyhow::Result<Vec<Locali
     Ok(found.collect())
 }
 
-/// istiod learns of a label when a pod changes. An edge without its region is in no area: it is left by its own, and held.
+/// Changes the pods' labels and the EndpointSlices: then istiod looks at the nodes' labels again.
+async fn touch(cluster: &Cluster, namespace: &str, value: &str) -> anyhow::Result<()> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+    let slices: Api<EndpointSlice> = Api::namespaced(cluster.client.clone(), namespace);
+    let patch = Patch::Merge(json!({"metadata": {"labels": {"touched": value}}}));
+    let parameters = PatchParams::default();
+    for pod in pods.list(&ListParams::default().labels("app=web")).await?.items {
+        let name = pod.metadata.name.context("no name")?;
+        pods.patch(&name, &parameters, &patch).await?;
+    }
+    for slice in slices.list(&ListParams::default()).await?.items {
+        let name = slice.metadata.name.context("no name")?;
+        slices.patch(&name, &parameters, &patch).await?;
+    }
+    Ok(())
+}
+
+/// istiod learns of a node's label when a pod or an EndpointSlice changes. An edge without its region is in no area: it is left by its own, and held.
 async fn a_region_that_is_lost_is_held_and_comes_back(cluster: &Cluster) -> anyhow::Result<()> {
     let (namespace, gateway, node) = ("lost", "10.244.249.8", "edge-lost");
     let mut web = Web::start(cluster, namespace, gateway, &[("edge", node), CLOUD]).await?;
     web.shift(99).await?;
     let load = web.users.load(RATE, &[PATH]);
     let nodes: Api<Node> = Api::all(cluster.client.clone());
-    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
     for (region, place, share) in [(None, "/edge-lost", 0), (Some("edge"), "edge/edge-lost", 99)] {
         let patch = json!({"metadata": {"labels": {"topology.kubernetes.io/region": region}}});
         nodes
             .patch(node, &PatchParams::default(), &Patch::Merge(patch))
             .await?;
-        let labels = ListParams::default().labels("app=web,area=edge-lost");
-        for pod in pods.list(&labels).await?.items {
-            let patch = json!({"metadata": {"annotations": {"touched": format!("{region:?}")}}});
-            let name = pod.metadata.name.context("no name")?;
-            pods.patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-                .await?;
-        }
+        touch(cluster, namespace, region.unwrap_or("none")).await?;
         web.until_share(share)
             .await
             .with_context(|| format!("{region:?}"))?;
