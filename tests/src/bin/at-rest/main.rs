@@ -83,7 +83,7 @@ async fn measure(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / (1 << 20) as f64
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// What a request was for.
