@@ -1,19 +1,16 @@
 //! Bodies of the rule writer on a real API server and a real istiod's webhook: ownership, validity, and what is left when
 //! they are taken back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
-use gma_core::cluster::{Unroutable, Weights};
-use gma_core::ids::{AreaName, ServiceName};
-use gma_core::routing::LocalityPattern;
+use gma_core::cluster::Unroutable;
 use gma_k8s::locality::{AreaMap, Locality};
-use gma_k8s::rule::{Areas, Held, MANAGER, Mesh, Order, Release, Rule, Written, release, write};
-use gma_tests::rig::{Cluster, Suite, apply_with};
-use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, PatchParams, PostParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use gma_k8s::rule::Held;
+use gma_tests::kube::Stage;
+use gma_tests::rig::{Cluster, Suite};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -44,137 +41,10 @@ fn main() -> ExitCode {
 
 // === What they share ===
 
-/// One service and its rules.
-struct Stage<'a> {
-    cluster: &'a Cluster,
-    namespace: &'static str,
-    host: ServiceName,
-    areas: AreaMap,
-    reported: BTreeSet<Locality>,
-}
-
-impl<'a> Stage<'a> {
-    async fn new(cluster: &'a Cluster, namespace: &'static str) -> anyhow::Result<Self> {
-        let yaml = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-        cluster.apply(&yaml.to_string()).await?;
-        let pattern = |text: &str| LocalityPattern::try_from(text).map(|one| vec![one]);
-        let patterns = [("cloud".into(), pattern("eu")), ("edge-1".into(), pattern("lab"))];
-        let mut areas = BTreeMap::new();
-        for (area, patterns) in patterns {
-            areas.insert(area, patterns.map_err(|error| anyhow::anyhow!("{error}"))?);
-        }
-        Ok(Self {
-            cluster,
-            namespace,
-            host: ServiceName::new(format!("cart.{namespace}.svc.cluster.local")),
-            areas: AreaMap::Localities(areas),
-            reported: ["eu/a", "eu/b"].map(Locality::parse).into(),
-        })
-    }
-
-    fn api(&self) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "DestinationRule");
-        let resource = ApiResource::from_gvk(&kind);
-        Api::namespaced_with(self.cluster.client.clone(), self.namespace, &resource)
-    }
-
-    async fn mesh(&self) -> anyhow::Result<Mesh> {
-        let objects = self.api().list(&Default::default()).await?;
-        let rules = objects
-            .items
-            .iter()
-            .map(|object| Ok(Rule::try_new(&serde_json::to_value(object)?, "cluster.local")?))
-            .collect::<anyhow::Result<_>>()?;
-        Ok(Mesh {
-            root_namespace: "istio-system".to_owned(),
-            rules,
-        })
-    }
-
-    async fn write(&self, edge: u32) -> anyhow::Result<Result<Written, Held>> {
-        let cloud = AreaName::from("cloud");
-        let weights: Weights = [("cloud".into(), 100 - edge), ("edge-1".into(), edge)]
-            .into_iter()
-            .filter(|(_, weight)| *weight > 0)
-            .collect();
-        let routes = BTreeMap::from([
-            (cloud.clone(), [(cloud.clone(), 100)].into()),
-            ("edge-1".into(), weights),
-        ]);
-        let order = Order {
-            host: &self.host,
-            namespace: self.namespace,
-            callers: &[self.namespace.to_owned(), "gateways".to_owned()].into(),
-            unlocated_caller: None,
-            reported: &self.reported,
-            routes: &routes,
-            object: "shop/shop",
-        };
-        let areas = Areas {
-            cloud: &cloud,
-            map: &self.areas,
-        };
-        Ok(write(&self.mesh().await?, areas, &order))
-    }
-
-    /// Writes as the controller will: a dry run first, never forced.
-    async fn step(&self, edge: u32) -> anyhow::Result<()> {
-        let written = match self.write(edge).await? {
-            Ok(written) => written,
-            Err(held) => bail!("held: {held:?}"),
-        };
-        for write in written.writes {
-            self.put(&write.body).await?;
-        }
-        Ok(())
-    }
-
-    async fn put(&self, body: &Value) -> anyhow::Result<()> {
-        let parameters = PatchParams::apply(MANAGER);
-        for parameters in [parameters.clone().dry_run(), parameters] {
-            apply_with(&self.cluster.client, &body.to_string(), &parameters)
-                .await
-                .with_context(|| body.to_string())?;
-        }
-        Ok(())
-    }
-
-    async fn release(&self) -> anyhow::Result<()> {
-        for release in release(&self.mesh().await?, &self.host) {
-            match release {
-                Release::Apply(write) => self.put(&write.body).await?,
-                Release::Delete { name, .. } => {
-                    self.api().delete(&name, &DeleteParams::default()).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Creates a rule as `kubectl apply` or `kubectl create` do: the manager owns it by Update.
-    async fn create(&self, name: &str, spec: Value) -> anyhow::Result<()> {
-        let object = json!({
-            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
-            "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
-        });
-        let parameters = PostParams {
-            field_manager: Some("kubectl-client-side-apply".to_owned()),
-            ..PostParams::default()
-        };
-        self.api()
-            .create(&parameters, &serde_json::from_value(object)?)
-            .await?;
-        Ok(())
-    }
-
-    async fn spec(&self, name: &str) -> anyhow::Result<Value> {
-        let object = self.api().get(name).await?;
-        Ok(object.data.get("spec").cloned().unwrap_or_default())
-    }
-
-    fn spec_with(&self, policy: &Value) -> Value {
-        json!({"host": self.host.as_str(), "trafficPolicy": policy})
-    }
+/// The service `cart` of a namespace.
+async fn stage<'a>(cluster: &'a Cluster, namespace: &str) -> anyhow::Result<Stage<'a>> {
+    let areas: [(&str, &[&str]); 2] = [("cloud", &["eu"]), ("edge-1", &["lab"])];
+    Stage::new(cluster, namespace, "cart", &areas, &["eu/a", "eu/b"]).await
 }
 
 fn weights(spec: &Value) -> Option<&Value> {
@@ -184,7 +54,7 @@ fn weights(spec: &Value) -> Option<&Value> {
 // === Tests ===
 
 async fn a_rule_is_created_changed_and_deleted(cluster: &Cluster) -> anyhow::Result<()> {
-    let stage = Stage::new(cluster, "created").await?;
+    let stage = stage(cluster, "created").await?;
     for edge in [0, 1, 25, 50, 99] {
         stage.step(edge).await?;
         let spec = stage.spec("gma-cart").await?;
@@ -208,7 +78,7 @@ async fn a_rule_is_created_changed_and_deleted(cluster: &Cluster) -> anyhow::Res
 }
 
 async fn a_users_rule_is_shared_and_restored(cluster: &Cluster) -> anyhow::Result<()> {
-    let stage = Stage::new(cluster, "shared").await?;
+    let stage = stage(cluster, "shared").await?;
     let spec = stage.spec_with(&json!({
         "connectionPool": {"tcp": {"maxConnections": 100}},
         "loadBalancer": {"simple": "LEAST_REQUEST"},
@@ -232,17 +102,11 @@ async fn a_users_rule_is_shared_and_restored(cluster: &Cluster) -> anyhow::Resul
 }
 
 async fn a_replaced_rule_is_written_again(cluster: &Cluster) -> anyhow::Result<()> {
-    let stage = Stage::new(cluster, "replaced").await?;
+    let stage = stage(cluster, "replaced").await?;
     let spec = stage.spec_with(&json!({"tls": {"mode": "DISABLE"}}));
     stage.create("cart", spec.clone()).await?;
     stage.step(99).await?;
-    let mut object = stage.api().get("cart").await?;
-    object.data = json!({"spec": spec});
-    let parameters = PostParams {
-        field_manager: Some("kubectl-replace".to_owned()),
-        ..PostParams::default()
-    };
-    stage.api().replace("cart", &parameters, &object).await?;
+    stage.kubectl_replace("cart", &spec).await?;
     ensure!(
         weights(&stage.spec("cart").await?).is_none(),
         "replacing left the weights"
@@ -255,7 +119,7 @@ async fn a_replaced_rule_is_written_again(cluster: &Cluster) -> anyhow::Result<(
 }
 
 async fn another_owner_holds_the_service(cluster: &Cluster) -> anyhow::Result<()> {
-    let stage = Stage::new(cluster, "owned").await?;
+    let stage = stage(cluster, "owned").await?;
     let spec = stage.spec_with(&json!({
         "loadBalancer": {"localityLbSetting": {"failover": [{"from": "eu", "to": "lab"}]}},
         "outlierDetection": {"minHealthPercent": 30},
@@ -280,7 +144,7 @@ async fn another_owner_holds_the_service(cluster: &Cluster) -> anyhow::Result<()
 }
 
 async fn fixes_are_accepted_and_end_what_is_held(cluster: &Cluster) -> anyhow::Result<()> {
-    let stage = Stage::new(cluster, "fixed").await?;
+    let stage = stage(cluster, "fixed").await?;
     let subset = json!([{"name": "v1", "labels": {"version": "v1"},
         "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}}]);
     for spec in [
@@ -316,7 +180,7 @@ async fn fixes_are_accepted_and_end_what_is_held(cluster: &Cluster) -> anyhow::R
 }
 
 async fn zones_without_regions_are_accepted(cluster: &Cluster) -> anyhow::Result<()> {
-    let mut stage = Stage::new(cluster, "zones").await?;
+    let mut stage = stage(cluster, "zones").await?;
     let zone = |name: &str| BTreeSet::from([name.to_owned()]);
     stage.areas = AreaMap::Zones([("cloud".into(), zone("cloud")), ("edge-1".into(), zone("edge1"))].into());
     stage.reported = [Locality::parse("/cloud")].into();

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use gma_telemetry::{Directory, Proxy, ProxyRole};
 use gma_tests::envoy;
-use gma_tests::local::{Users, built};
-use gma_tests::rig::{ADDRESS_ANNOTATION, Cluster, Reports, Suite, apply_with, manifests};
+use gma_tests::kube::{base, module, plugin, set, yaml};
+use gma_tests::local::Users;
+use gma_tests::rig::{Cluster, Reports, Suite, apply_with, manifests};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, PatchParams, ValidationDirective};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Longest wait for what takes a second on an idle machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -45,59 +46,18 @@ fn main() -> ExitCode {
 
 // === What they share ===
 
-fn yaml(objects: &[Value]) -> String {
-    objects.iter().map(|object| format!("---\n{object}\n")).collect()
-}
-
-fn kind(object: &Value) -> &str {
-    object.get("kind").and_then(Value::as_str).unwrap_or_default()
-}
-
-/// Sets a field of an object, at a JSON pointer whose parent is there.
-fn set(object: &mut Value, pointer: &str, value: Value) -> anyhow::Result<()> {
-    let (parent, key) = pointer.rsplit_once('/').context("no pointer")?;
-    let fields = object.pointer_mut(parent).and_then(Value::as_object_mut);
-    let key = key.replace("~1", "/");
-    fields.with_context(|| parent.to_owned())?.insert(key, value);
-    Ok(())
-}
-
-/// The rig's WasmPlugin, for a namespace and a module.
-fn plugin(cluster: &Cluster, namespace: &str, module: &str) -> anyhow::Result<Value> {
-    let mut objects = cluster.render("istio-manifests/overlays/rig")?;
-    ensure!(objects.len() == 1, "{objects:?}");
-    let mut plugin = objects.remove(0);
-    ensure!(
-        plugin.pointer("/spec/failStrategy") == Some(&json!("FAIL_OPEN")),
-        "{plugin}"
-    );
-    set(&mut plugin, "/metadata/namespace", namespace.into())?;
-    set(&mut plugin, "/spec/url", format!("file://{module}").into())?;
-    Ok(plugin)
-}
-
-fn module() -> anyhow::Result<String> {
-    let path = built("GMA_FILTER", "target/gma-filter.wasm").canonicalize()?;
-    Ok(path.display().to_string())
-}
-
 /// Whoever has it may be reached as the controller's leader; its pod is `deploy/base`'s, but that nothing runs in it.
 async fn controller(cluster: &Cluster, address: &str) -> anyhow::Result<Reports> {
     let reports = Reports::listen(SocketAddr::new(address.parse()?, 8080)).await?;
-    let mut objects = cluster.render("deploy/base")?;
-    for object in objects.iter_mut().filter(|object| kind(object) == "Deployment") {
-        set(object, "/spec/replicas", 1.into())?;
-        set(object, "/spec/template/spec/containers/0/image", "pause".into())?;
-        set(
-            object,
-            "/spec/template/metadata/labels/gma.dev~1leader",
-            "true".into(),
-        )?;
-        let annotation = format!(
-            "/spec/template/metadata/annotations/{}",
-            ADDRESS_ANNOTATION.replace('/', "~1")
-        );
-        set(object, &annotation, json!([address]).to_string().into())?;
+    let mut objects = base(cluster, "pause", address)?;
+    for object in &mut objects {
+        if object.get("kind") == Some(&json!("Deployment")) {
+            set(
+                object,
+                "/spec/template/metadata/labels/gma.dev~1leader",
+                "true".into(),
+            )?;
+        }
     }
     cluster.apply(&yaml(&objects)).await?;
     cluster

@@ -19,7 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
-mod envoy;
+pub mod envoy;
 mod process;
 mod protocol;
 mod topology;
@@ -33,4 +33,5 @@ pub use protocol::{CellFault, EnvoyAdmin, Fail, Gateway, Late, LinkState, Part, 
 pub use topology::{
     App, Area, Areas, Bandwidth, Controller, Edge, LinkSpec, Locality, ProxySpec, Topology, TopologyError,
 };
+pub use wan::{Direction, Hop, Link, LinkSettings, Relay};
 pub use world::{World, WorldError, free_address};

@@ -193,15 +193,17 @@ impl App {
     }
 }
 
-fn rules(client: &Client, namespace: &str) -> Api<DynamicObject> {
+pub(super) fn rules(client: &Client, namespace: &str) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "DestinationRule");
     Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind))
 }
 
 async fn share(rules: &Api<DynamicObject>) -> anyhow::Result<Option<u64>> {
-    let Some(rule) = rules.get_opt("gma-web").await? else {
-        return Ok(None);
-    };
+    Ok(rules.get_opt("gma-web").await?.map(|rule| share_of(&rule)))
+}
+
+/// The edge's share of the calls from the edge by a rule.
+pub(super) fn share_of(rule: &DynamicObject) -> u64 {
     let entries = rule
         .data
         .pointer("/spec/trafficPolicy/loadBalancer/localityLbSetting/distribute");
@@ -210,7 +212,7 @@ async fn share(rules: &Api<DynamicObject>) -> anyhow::Result<Option<u64>> {
         .into_iter()
         .find(|entry| entry.get("from") == Some(&json!("edge")));
     let weight = of_edge.and_then(|entry| entry.pointer("/to/edge")?.as_u64());
-    Ok(Some(weight.unwrap_or(0)))
+    weight.unwrap_or(0)
 }
 
 // === The objects ===

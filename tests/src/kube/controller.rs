@@ -99,7 +99,7 @@ impl Controller {
         Ok(Self { process, address })
     }
 
-    /// Its view of the last round; null where there was none.
+    /// See [`round`].
     ///
     /// # Errors
     /// It does not answer.
@@ -112,16 +112,7 @@ impl Controller {
     /// # Errors
     /// It does not answer, or looks after no such object.
     pub async fn round_of(&self, object: &str) -> anyhow::Result<Value> {
-        let path = if object.is_empty() {
-            "/api/v1/state".to_owned()
-        } else {
-            format!("/api/v1/state?object={object}")
-        };
-        let answer = envoy::get(self.address, &path)
-            .await
-            .map_err(anyhow::Error::msg)?;
-        let mut state: Value = serde_json::from_slice(&answer.body)?;
-        Ok(state.get_mut("round").map(Value::take).unwrap_or_default())
+        round(self.address, object).await
     }
 
     /// Whether `/ready` says so.
@@ -147,21 +138,50 @@ impl Controller {
         &self,
         what: &str,
         limit: Duration,
-        mut look: impl AsyncFnMut() -> anyhow::Result<Result<T, String>>,
+        look: impl AsyncFnMut() -> anyhow::Result<Result<T, String>>,
     ) -> anyhow::Result<T> {
-        let end = Instant::now() + limit;
-        loop {
-            let found = match look().await {
-                Ok(Ok(found)) => return Ok(found),
-                Ok(Err(found)) => found,
-                Err(error) => format!("{error:#}"),
-            };
-            ensure!(
-                Instant::now() < end,
-                "not within {limit:?}: {what}; found {found}\n--- the controller's log ---\n{}",
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        until(what, limit, look)
+            .await
+            .map_err(|error| error.context(format!("--- the controller's log ---\n{}", self.log())))
+    }
+}
+
+/// What the controller at `address` says of its last round of the object `namespace/name` (of the oldest where that is empty);
+/// null where there was none.
+///
+/// # Errors
+/// It does not answer.
+pub async fn round(address: SocketAddr, object: &str) -> anyhow::Result<Value> {
+    let path = if object.is_empty() {
+        "/api/v1/state".to_owned()
+    } else {
+        format!("/api/v1/state?object={object}")
+    };
+    let answer = envoy::get(address, &path).await.map_err(anyhow::Error::msg)?;
+    let mut state: Value = serde_json::from_slice(&answer.body)?;
+    Ok(state.get_mut("round").map(Value::take).unwrap_or_default())
+}
+
+/// Waits until something is so; the failure shows what was found last.
+///
+/// # Errors
+/// Not within `limit`.
+pub async fn until<T>(
+    what: &str,
+    limit: Duration,
+    mut look: impl AsyncFnMut() -> anyhow::Result<Result<T, String>>,
+) -> anyhow::Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        let found = match look().await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(found)) => found,
+            Err(error) => format!("{error:#}"),
+        };
+        ensure!(
+            Instant::now() < end,
+            "not within {limit:?}: {what}; found {found}"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

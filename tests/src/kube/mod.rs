@@ -1,12 +1,20 @@
-//! A controller on a rig, and an application whose proxies are played: reports say what they would measure under the rules
-//! that are in force.
+//! A controller on a rig, and applications for it: one whose proxies are played, with reports that say what they would measure under
+//! the rules that are in force, and one of cells and real Envoys, with a WAN.
 
 mod app;
 mod command;
 mod controller;
 mod deployed;
+mod mesh;
+mod shop;
+mod stage;
+mod web;
 
 pub use app::{App, CLOUD_DEPLOYMENT, DERIVED_DEPLOYMENT, Delays, EDGE_DEPLOYMENT, OBJECT};
 pub use command::{Ended, gma};
-pub use controller::{Controller, NAMESPACE, install, install_rights};
+pub use controller::{Controller, NAMESPACE, install, install_rights, round, until};
 pub use deployed::deploy;
+pub use mesh::{base, module, plugin, run_controller, set, yaml};
+pub use shop::{LIGHT_PATH, PATH, SERVICES, Shop, Written};
+pub use stage::Stage;
+pub use web::{Web, all_ok, zones};

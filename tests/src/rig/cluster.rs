@@ -110,6 +110,20 @@ impl Cluster {
         super::client(&self.kubeconfig_of(namespace, account).await?).await
     }
 
+    /// Every answer to a request of the controller's ServiceAccount so far, as the API server's audit log has it; a watch counts when
+    /// it begins and when it ends.
+    ///
+    /// # Errors
+    /// The log can't be read.
+    pub fn audited(&self) -> anyhow::Result<Vec<serde_json::Value>> {
+        let text = std::fs::read_to_string(self.folder().join("audit.log"))?;
+        let (lines, _half) = text.rsplit_once('\n').unwrap_or_default();
+        lines
+            .lines()
+            .map(|line| Ok(serde_json::from_str(line)?))
+            .collect()
+    }
+
     /// Waits until exactly `count` pods with the labels are there, each ready and none ending.
     ///
     /// # Errors

@@ -99,7 +99,8 @@ impl Component {
                  --authorization-mode=RBAC --profiling=false \
                  --service-account-issuer=https://kubernetes.default.svc \
                  --service-account-key-file={folder}/sa.pub --service-account-signing-key-file={folder}/sa.key \
-                 --disable-admission-plugins=ServiceAccount,TaintNodesByCondition"
+                 --disable-admission-plugins=ServiceAccount,TaintNodesByCondition \
+                 --audit-policy-file={folder}/audit.yaml --audit-log-path={folder}/audit.log"
             ),
             Self::Controllers => format!(
                 "kube-controller-manager --kubeconfig={folder}/admin.kubeconfig --leader-elect=false \

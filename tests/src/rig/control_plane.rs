@@ -53,6 +53,16 @@ spec:
   trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: a/b, to: {a/b: 1}}]}}}
 ";
 
+/// The controller's requests are noted, for [`super::Cluster::audited`]; nobody else's are.
+const AUDIT: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, users: ["system:serviceaccount:gma-system:gma"]}
+- {level: None}
+"#;
+
 /// Everything that runs but pods. Lives on the rig's thread.
 #[derive(Debug)]
 pub(super) struct ControlPlane {
@@ -156,6 +166,7 @@ fn prepare(places: &Places) -> anyhow::Result<()> {
     keys::write_token_key(folder)?;
     keys::write_webhook_certificate(folder)?;
     std::fs::write(folder.join("mesh.yaml"), MESH)?;
+    std::fs::write(folder.join("audit.yaml"), AUDIT)?;
     let line = format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n");
     std::fs::write(folder.join("tokens.csv"), line)?;
     write_kubeconfig(folder, &admin(places), ADMIN_TOKEN)

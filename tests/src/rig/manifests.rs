@@ -13,7 +13,7 @@ pub const PORT: u16 = 80;
 const CELL_PORT: u16 = 8080;
 
 /// Where a sidecar takes what is meant for its cell.
-const SIDECAR_PORT: u16 = 8081;
+pub const SIDECAR_PORT: u16 = 8081;
 
 /// A Kubernetes namespace with services, each with those that it calls. Their work model is written to `folder`.
 ///
@@ -28,9 +28,21 @@ pub fn namespace(folder: &Path, name: &str, services: &[(&str, &[&str])]) -> any
             ((*service).to_owned(), description)
         })
         .collect();
-    std::fs::write(workmodel(folder, name), Value::from(model).to_string())?;
+    application(folder, name, &model)
+}
+
+/// A Kubernetes namespace with the services of a work model, which is written to `folder`.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn application(
+    folder: &Path,
+    name: &str,
+    model: &serde_json::Map<String, Value>,
+) -> anyhow::Result<String> {
+    std::fs::write(workmodel(folder, name), Value::from(model.clone()).to_string())?;
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-    let services = services.iter().map(|(service, _)| {
+    let services = model.keys().map(|service| {
         json!({
             "apiVersion": "v1",
             "kind": "Service",
@@ -48,6 +60,11 @@ fn workmodel(folder: &Path, namespace: &str) -> PathBuf {
     folder.join(format!("{namespace}.workmodel.json"))
 }
 
+/// The file that says how a service's cells misbehave; there is none at first.
+pub fn faults(folder: &Path, namespace: &str, service: &str) -> PathBuf {
+    folder.join(format!("{namespace}.{service}.faults.json"))
+}
+
 /// The Deployment `SERVICE-NODE`: cells without a proxy on one node. Their answers say the node's name in `x-cell-zone`.
 pub fn cells(folder: &Path, namespace: &str, service: &str, node: &str, replicas: u32) -> String {
     let mut cell = cell(folder, namespace, service);
@@ -63,9 +80,50 @@ pub fn cells(folder: &Path, namespace: &str, service: &str, node: &str, replicas
     })
 }
 
-/// The Deployment `SERVICE-NODE` with one cell and its sidecar, at `address`. What calls the service reaches the
-/// sidecar, and the cell's calls go out through it: it has one listener for each, because nothing redirects.
+/// A cell with a sidecar.
+#[derive(Clone, Copy, Debug)]
+pub struct Injected<'a> {
+    /// Where its work model is.
+    pub folder: &'a Path,
+    /// Its Kubernetes namespace.
+    pub namespace: &'a str,
+    /// Its service.
+    pub service: &'a str,
+    /// Its node.
+    pub node: &'a str,
+    /// Of its pod.
+    pub address: &'a str,
+    /// Where its sidecar takes calls: the pod's address, or what lies behind whatever takes them there.
+    pub inbound: &'a str,
+    /// 0 or 1.
+    pub replicas: u32,
+}
+
+/// The Deployment `SERVICE-NODE` with one cell and its sidecar, at `address`; see [`injected`].
 pub fn cell_with_sidecar(folder: &Path, namespace: &str, service: &str, node: &str, address: &str) -> String {
+    injected(&Injected {
+        folder,
+        namespace,
+        service,
+        node,
+        address,
+        inbound: address,
+        replicas: 1,
+    })
+}
+
+/// The Deployment `SERVICE-NODE` with a cell and its sidecar. What calls the service reaches the sidecar, and the cell's
+/// calls go out through it: it has one listener for each, because nothing redirects.
+pub fn injected(pod: &Injected<'_>) -> String {
+    let Injected {
+        folder,
+        namespace,
+        service,
+        node,
+        address,
+        inbound,
+        replicas,
+    } = *pod;
     let name = format!("{service}-{node}");
     let mut cell = cell(folder, namespace, service);
     cell["ports"] = json!([
@@ -83,7 +141,7 @@ pub fn cell_with_sidecar(folder: &Path, namespace: &str, service: &str, node: &s
         labels: json!({"app": service, "area": node, "sidecar.istio.io/inject": "true"}),
         annotations: json!({ADDRESS_ANNOTATION: json!([address]).to_string()}),
         node,
-        replicas: 1,
+        replicas,
         container: cell,
     });
     let listeners = json!({
@@ -95,7 +153,7 @@ pub fn cell_with_sidecar(folder: &Path, namespace: &str, service: &str, node: &s
             // 0.0.0.0 is the pod's own address here.
             "ingress": [{
                 "port": {"number": SIDECAR_PORT, "name": "http", "protocol": "HTTP"},
-                "bind": address,
+                "bind": inbound,
                 "captureMode": "NONE",
                 "defaultEndpoint": format!("0.0.0.0:{CELL_PORT}"),
             }],
@@ -124,6 +182,7 @@ fn cell(folder: &Path, namespace: &str, service: &str) -> Value {
             field("ZONE", "spec.nodeName"),
             {"name": "APP", "value": service},
             {"name": "GMA_CELL_WORKMODEL", "value": workmodel(folder, namespace)},
+            {"name": "GMA_CELL_FAULTS", "value": faults(folder, namespace, service)},
         ],
         // Callers on a busy machine learn late that it leaves.
         "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},

@@ -12,7 +12,7 @@ use super::{CONTROLLER_CLUSTER, SERVICE_PORT, lb_endpoint, outbound_cluster};
 const UNLIMITED: u32 = u32::MAX;
 
 /// The cluster for calls to `host`, its endpoints in `endpoints`.
-pub(super) fn outbound(host: &str, endpoints: &Path) -> Value {
+pub fn outbound(host: &str, endpoints: &Path) -> Value {
     let name = outbound_cluster(host);
     let (short_name, namespace) = host_parts(host);
     let rule = OutlierDetection::default();

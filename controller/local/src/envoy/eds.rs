@@ -28,10 +28,13 @@ const ANY_CALLER: &str = "*";
 
 /// A ready endpoint as callers of one area reach it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Endpoint {
-    pub(crate) area: AreaName,
-    pub(crate) locality: Locality,
-    pub(crate) address: SocketAddr,
+pub struct Endpoint {
+    /// Its area.
+    pub area: AreaName,
+    /// Where in it.
+    pub locality: Locality,
+    /// Where callers connect.
+    pub address: SocketAddr,
 }
 
 /// The files of all services and caller areas: `FOLDER/AREA/HOST/endpoints.json`. A folder a file, since an Envoy that
@@ -44,7 +47,7 @@ pub(crate) struct EndpointFiles {
 }
 
 /// Endpoints of `host` for callers in `caller`, by the service's `rule` (weights by caller area; none: no rule).
-pub(crate) fn assignment(
+pub fn assignment(
     host: &str,
     caller: &AreaName,
     rule: Option<&BTreeMap<AreaName, Weights>>,

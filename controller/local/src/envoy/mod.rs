@@ -15,7 +15,9 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 pub(crate) use bootstrap::{CellPorts, Mesh, NodeSpec, gateway, sidecar};
-pub(crate) use eds::{Endpoint, EndpointFiles, assignment};
+pub use cluster::outbound;
+pub(crate) use eds::EndpointFiles;
+pub use eds::{Endpoint, assignment};
 
 /// Port of every service, and of every cell as the mesh sees it.
 pub(crate) const SERVICE_PORT: u16 = 8080;

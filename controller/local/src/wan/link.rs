@@ -12,22 +12,22 @@ use crate::topology::Bandwidth;
 
 /// What a link does to bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LinkSettings {
+pub struct LinkSettings {
     /// Added round trip time, half of it in each direction.
-    pub(crate) rtt: Duration,
+    pub rtt: Duration,
     /// Of each direction; none: no limit.
-    pub(crate) bandwidth: Option<Bandwidth>,
+    pub bandwidth: Option<Bandwidth>,
     /// Nothing passes; what was under way waits, as retransmissions would.
-    pub(crate) cut: bool,
+    pub cut: bool,
     /// Chunks that come late.
-    pub(crate) late: Option<Late>,
+    pub late: Option<Late>,
     /// Added to what goes up.
-    pub(crate) delay_up: Duration,
+    pub delay_up: Duration,
 }
 
 /// From or to the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub enum Direction {
     /// Edge to cloud.
     Up,
     /// Cloud to edge.
@@ -36,7 +36,7 @@ pub(crate) enum Direction {
 
 /// The WAN between an edge and the cloud.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub struct Link {
     settings: watch::Sender<LinkSettings>,
     /// When each direction has sent what it took, by [`Direction`].
     free_at: [Mutex<Option<Instant>>; 2],
@@ -46,15 +46,18 @@ pub(crate) struct Link {
 
 /// A link in one direction.
 #[derive(Clone, Debug)]
-pub(crate) struct Hop {
-    pub(crate) link: Arc<Link>,
-    pub(crate) direction: Direction,
+pub struct Hop {
+    /// The link.
+    pub link: Arc<Link>,
+    /// Which way.
+    pub direction: Direction,
 }
 
 // === impl Link ===
 
 impl Link {
-    pub(crate) fn new(settings: LinkSettings) -> Self {
+    /// A link over which nothing has gone yet.
+    pub fn new(settings: LinkSettings) -> Self {
         Self {
             settings: watch::Sender::new(settings),
             free_at: [Mutex::new(None), Mutex::new(None)],
@@ -62,12 +65,13 @@ impl Link {
         }
     }
 
-    pub(crate) fn settings(&self) -> LinkSettings {
+    /// What it does now.
+    pub fn settings(&self) -> LinkSettings {
         *self.settings.borrow()
     }
 
     /// Changes the link for what arrives from now on. A queue behind an old bandwidth is forgotten.
-    pub(crate) fn set(&self, settings: LinkSettings) {
+    pub fn set(&self, settings: LinkSettings) {
         let before = self.settings.send_replace(settings);
         if before.bandwidth != settings.bandwidth {
             for free_at in &self.free_at {

@@ -6,5 +6,5 @@
 mod link;
 mod relay;
 
-pub(crate) use link::{Direction, Hop, Link, LinkSettings};
-pub(crate) use relay::Relay;
+pub use link::{Direction, Hop, Link, LinkSettings};
+pub use relay::Relay;

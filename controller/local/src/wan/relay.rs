@@ -6,7 +6,7 @@
 //! to 2 ms late in each direction, never early.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -30,10 +30,13 @@ const MAX_CONNECTIONS: usize = 1024;
 
 /// A listening socket; closed, with its connections, when dropped.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub struct Relay {
     address: SocketAddr,
     accepting: AbortHandle,
 }
+
+/// Which way a connection goes, by its caller's address.
+type Paths = Arc<dyn Fn(IpAddr) -> Arc<[Hop]> + Send + Sync>;
 
 /// Bytes, or the end of the stream, on their way.
 struct UnderWay {
@@ -52,14 +55,28 @@ impl Relay {
         path: Vec<Hop>,
         tasks: &mut JoinSet<()>,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let (path, any_port): (Arc<[Hop]>, _) = (path.into(), (Ipv4Addr::LOCALHOST, 0).into());
+        Self::listen(any_port, target, move |_| Arc::clone(&path), tasks).await
+    }
+
+    /// Listens on `address`; `path` says which links lie between a caller and `target`.
+    ///
+    /// # Errors
+    /// The address is taken, or not this machine's.
+    pub async fn listen(
+        address: SocketAddr,
+        target: SocketAddr,
+        path: impl Fn(IpAddr) -> Arc<[Hop]> + Send + Sync + 'static,
+        tasks: &mut JoinSet<()>,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let accepting = tasks.spawn(accept(listener, target, path.into()));
+        let accepting = tasks.spawn(accept(listener, target, Arc::new(path)));
         Ok(Self { address, accepting })
     }
 
     /// Where callers connect.
-    pub(crate) const fn address(&self) -> SocketAddr {
+    pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -75,7 +92,7 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, path: Arc<[Hop]>) {
+async fn accept(listener: TcpListener, target: SocketAddr, paths: Paths) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -84,8 +101,8 @@ async fn accept(listener: TcpListener, target: SocketAddr, path: Arc<[Hop]>) {
             return;
         };
         match listener.accept().await {
-            Ok((caller, _)) => {
-                let path = Arc::clone(&path);
+            Ok((caller, from)) => {
+                let path = paths(from.ip());
                 connections.spawn(async move {
                     if let Err(error) = connect(caller, target, &path).await {
                         tracing::debug!(%error, %target, "connection over the WAN ended");

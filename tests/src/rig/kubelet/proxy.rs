@@ -45,6 +45,10 @@ fn bootstrap(role: Role, pod: &PodSpec, ip: IpAddr) -> Value {
             "metadata": metadata(role, pod, ip),
         },
         "admin": {"address": {"socket_address": {"address": ip.to_string(), "port_value": ADMIN_PORT}}},
+        // Pods share one network namespace, where the kernel would take the callee's address as the caller's too.
+        "cluster_manager": {"upstream_bind_config": {
+            "source_address": {"address": ip.to_string(), "port_value": 0},
+        }},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "GRPC",
