@@ -258,3 +258,22 @@ fn replicas_at_an_edge_follow_its_rate_and_the_cpu_of_a_request() {
     assert_eq!(needs(99), of_a(4, 3));
     assert_eq!(needs(25), of_a(1, 1));
 }
+
+#[test]
+fn without_cpu_metrics_noise_in_the_rate_asks_for_no_replica_more() {
+    // Two replicas in the cloud for 200 requests/s; the windows of edge-1 say 110 of its 100, of which 99 % stay.
+    let config = Config::new("cloud".into(), EDGES.map(AreaName::from));
+    let planner = MeasuredPlanner::new(&config, Learned::default());
+    let mut snapshot = snapshot();
+    let edge = AreaName::from("edge-1");
+    for call in &mut snapshot.calls {
+        if call.caller == (Caller::User { edge: edge.clone() }) {
+            call.outcomes.ok += REQUESTS / 10;
+        }
+    }
+    let row = BTreeMap::from([(edge.clone(), 99), ("cloud".into(), 1)]);
+    let routing = RoutingPlan([("a".into(), BTreeMap::from([(edge.clone(), row)]))].into());
+    let needs = planner.replicas(&edge, &routing, &snapshot, &cluster());
+    let one = Replicas { wanted: 1, least: 1 };
+    assert_eq!(needs, BTreeMap::from([("a".into(), one)]));
+}

@@ -344,8 +344,9 @@ fn service(name: &ServiceName, service: ServiceIx, parts: &Parts<'_>) -> Service
     }
 }
 
-/// Cores in use over requests a second. Without metrics each running replica is taken to use what an autoscaler keeps
-/// it at (threshold · request), weighted by the requests that its area receives: a standby counts little.
+/// Cores in use over requests a second. Without metrics the replicas of an area are taken to use what an autoscaler rests
+/// with their count at: n of them with more than n − 1 and at most n times threshold · request, so n − ½ times. It is weighted by
+/// the requests that the area receives: a standby counts little.
 fn cpu_per_request(name: &ServiceName, service: ServiceIx, own: &ServiceSettings, parts: &Parts<'_>) -> f64 {
     let seconds = parts.snapshot.window.as_secs_f64();
     let requests = parts.sums.received(service).requests;
@@ -365,7 +366,7 @@ fn cpu_per_request(name: &ServiceName, service: ServiceIx, own: &ServiceSettings
             .iter()
             .filter(of_area)
             .map(|instance| instance.replicas);
-        f64::from(running.fold(0_u32, u32::saturating_add).max(1))
+        f64::from(running.fold(0_u32, u32::saturating_add).max(1)) - 0.5
     };
     let areas = parts
         .settings
