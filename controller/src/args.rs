@@ -120,6 +120,13 @@ pub struct KubernetesArgs {
     #[arg(long, env = "POD_NAME", value_name = "POD")]
     pub pod: Option<String>,
 
+    #[command(flatten)]
+    pub mesh: MeshArgs,
+}
+
+/// What a cluster calls things.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct MeshArgs {
     /// Domain of the cluster's services.
     #[arg(
         long,

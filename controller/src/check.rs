@@ -3,13 +3,12 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 use gma_k8s::check::{Application, Finding, Report, Scope, Severity, Told, examine, exit_code};
 
-use crate::args::OutputFormat;
+use crate::args::{MeshArgs, OutputFormat};
 use crate::output::{print, shown};
-use crate::status::{Client, Paint, Tone};
+use crate::status::{Client, Paint, Tone, runtime};
 
 /// Arguments of `gma check`.
 #[derive(Debug, Args)]
@@ -45,23 +44,8 @@ pub struct NameArgs {
     #[arg(long, value_name = "NAMESPACE", default_value = "gma-system")]
     pub controller_namespace: String,
 
-    /// Domain of the cluster's services.
-    #[arg(
-        long,
-        env = "GMA_CLUSTER_DOMAIN",
-        value_name = "DOMAIN",
-        default_value = "cluster.local"
-    )]
-    pub cluster_domain: String,
-
-    /// The mesh's root namespace.
-    #[arg(
-        long,
-        env = "GMA_ROOT_NAMESPACE",
-        value_name = "NAMESPACE",
-        default_value = "istio-system"
-    )]
-    pub root_namespace: String,
+    #[command(flatten)]
+    pub mesh: MeshArgs,
 }
 
 /// Runs the command.
@@ -69,11 +53,7 @@ pub struct NameArgs {
 /// # Errors
 /// No cluster is configured, or it does not answer.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no async runtime could be started")?;
-    let report = runtime.block_on(async {
+    let report = runtime()?.block_on(async {
         let told = match &args.address {
             Some(address) => Some(ask(address, args).await?),
             None => None,
@@ -82,8 +62,8 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             namespace: args.namespace.clone(),
             object: args.object.clone(),
             own_namespace: args.names.controller_namespace.clone(),
-            root_namespace: args.names.root_namespace.clone(),
-            domain: args.names.cluster_domain.clone(),
+            root_namespace: args.names.mesh.root_namespace.clone(),
+            domain: args.names.mesh.cluster_domain.clone(),
             told,
         })
         .await

@@ -76,8 +76,8 @@ pub async fn run(args: &KubernetesArgs, listener: TcpListener) -> anyhow::Result
         namespace: args.namespace.clone(),
         pod: args.pod.clone(),
         identity: identity(args),
-        domain: args.cluster_domain.clone(),
-        root_namespace: args.root_namespace.clone(),
+        domain: args.mesh.cluster_domain.clone(),
+        root_namespace: args.mesh.root_namespace.clone(),
     };
     let (mut watches, mut candidacy) = (JoinSet::new(), JoinSet::new());
     let kube = Kube::connect(settings, &mut watches, &mut candidacy).await?;

@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use gma_k8s::{ActError, Hand, Id, Kube, Settings, Target, has_namespace};
 use tokio::task::JoinSet;
@@ -17,6 +17,7 @@ use crate::args::parse_duration;
 use crate::check::NameArgs;
 use crate::memory::wall_unix_ms;
 use crate::output::print;
+use crate::status::runtime;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -64,11 +65,7 @@ struct Uninstall<'a> {
 /// # Errors
 /// No cluster is configured, or it does not say which objects there are.
 pub fn run(args: &UninstallArgs) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no async runtime could be started")?;
-    runtime.block_on(uninstall(args))
+    runtime()?.block_on(uninstall(args))
 }
 
 async fn uninstall(args: &UninstallArgs) -> anyhow::Result<ExitCode> {
@@ -79,8 +76,8 @@ async fn uninstall(args: &UninstallArgs) -> anyhow::Result<ExitCode> {
         namespace: own.clone(),
         pod: None,
         identity: format!("gma-uninstall_{}_{}", std::process::id(), wall_unix_ms()),
-        domain: args.names.cluster_domain.clone(),
-        root_namespace: args.names.root_namespace.clone(),
+        domain: args.names.mesh.cluster_domain.clone(),
+        root_namespace: args.names.mesh.root_namespace.clone(),
     };
     if is_bereft {
         // No controller can lead without its namespace. A lease is needed all the same.

@@ -153,14 +153,7 @@ async fn with_a_controller(cluster: &Cluster) -> anyhow::Result<()> {
     plant(cluster, "attended").await?;
     let controller = Controller::start(cluster, "attended", 18101).await?;
     controller
-        .until("it looks after the object", SOON, async || {
-            let log = controller.process.log();
-            Ok(if log.contains("looking after") {
-                Ok(())
-            } else {
-                Err(log)
-            })
-        })
+        .until_says("it looks after the object", SOON, "looking after")
         .await?;
     uninstall(cluster, "attended").await?;
     let log = controller.process.log();

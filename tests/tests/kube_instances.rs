@@ -144,14 +144,11 @@ async fn an_instance_is_derived_follows_and_leaves(cluster: &Cluster) -> anyhow:
     let controller = Controller::start(cluster, "derived-second", 18102).await?;
     app.follow(controller.address);
     controller
-        .until("it looks whether the instance is up to date", SOON, async || {
-            let log = controller.process.log();
-            Ok(if log.contains("may have changed") {
-                Ok(())
-            } else {
-                Err(log)
-            })
-        })
+        .until_says(
+            "it looks whether the instance is up to date",
+            SOON,
+            "may have changed",
+        )
         .await?;
     app.set_delays(Duration::from_millis(2), Duration::from_millis(5));
     until_share(&controller, &app, 0).await?;

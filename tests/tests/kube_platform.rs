@@ -166,14 +166,7 @@ async fn without_the_definition_it_waits(cluster: &Cluster) -> anyhow::Result<()
     }
     let controller = Controller::start(cluster, "waits", 18011).await?;
     controller
-        .until("it says what is missing", SOON, async || {
-            let log = controller.process.log();
-            Ok(if log.contains("gma crd | kubectl apply") {
-                Ok(())
-            } else {
-                Err(log)
-            })
-        })
+        .until_says("it says what is missing", SOON, "gma crd | kubectl apply")
         .await?;
     ensure!(!controller.is_ready().await, "ready without the definition");
     install(cluster).await?;

@@ -144,6 +144,18 @@ impl Controller {
             .await
             .map_err(|error| error.context(format!("--- the controller's log ---\n{}", self.log())))
     }
+
+    /// Waits until its log has a text.
+    ///
+    /// # Errors
+    /// Not within `limit`.
+    pub async fn until_says(&self, what: &str, limit: Duration, text: &str) -> anyhow::Result<()> {
+        self.until(what, limit, async || {
+            let log = self.process.log();
+            Ok(if log.contains(text) { Ok(()) } else { Err(log) })
+        })
+        .await
+    }
 }
 
 /// What the controller at `address` says of its last round of the object `namespace/name` (of the oldest where that is empty);
