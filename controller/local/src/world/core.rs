@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gma_core::cluster::RoutingPlan;
 use gma_core::ids::{AreaName, ServiceName};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::instances::{PodEntry, Pods, Status};
@@ -44,6 +44,8 @@ pub(super) struct Core {
     /// As in the state.
     pub(super) orders: u64,
     spawner: Spawner,
+    /// Pods start one after the other.
+    turn: Arc<Semaphore>,
     events: mpsc::Sender<(u32, Event)>,
     happened: mpsc::Receiver<(u32, Event)>,
     pod_tasks: JoinSet<()>,
@@ -112,6 +114,7 @@ impl Core {
             reports,
             orders: 0,
             spawner,
+            turn: Arc::new(Semaphore::new(1)),
             events,
             happened,
             pod_tasks: JoinSet::new(),
@@ -260,6 +263,7 @@ impl Core {
             mesh: mesh.of(&self.callees(service)),
             envoy: setup.envoy.clone(),
             concurrency: setup.topology.concurrency,
+            turn: Arc::clone(&self.turn),
             failure_notice: setup.topology.failure_notice,
             users,
         };

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Pid;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::drain;
@@ -15,7 +16,7 @@ use crate::envoy::{CellPorts, Mesh, NodeSpec, admin, gateway, sidecar};
 use crate::process::{Process, ProcessError, Program, Spawner};
 use crate::protocol::{CellFault, Part};
 
-/// Longest time from a start to ready, 20 Envoys starting at once on 2 cores included.
+/// Longest time from a start to ready.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How often a starting pod is asked whether it is ready.
 const PROBE_EVERY: Duration = Duration::from_millis(50);
@@ -54,6 +55,8 @@ pub(super) struct Pod {
     pub(super) mesh: Mesh,
     pub(super) envoy: PathBuf,
     pub(super) concurrency: u32,
+    /// Its turn to start: Envoys that start together take all cores, and delay every request of the world.
+    pub(super) turn: Arc<Semaphore>,
     /// Its configuration and logs.
     pub(super) folder: PathBuf,
     /// From the end of a process to the pod's failure.
@@ -199,6 +202,7 @@ async fn start_once(pod: &Pod, spawner: &Spawner) -> Result<Processes, StartErro
         error,
     };
     std::fs::create_dir_all(&pod.folder).map_err(in_folder)?;
+    let _turn = pod.turn.acquire().await;
     let [admin, serving, outbound, cell_port] = free_ports(pod.node.ip).map_err(in_folder)?;
     let serving = pod.users.unwrap_or(serving);
     let (bootstrap, cell) = match &pod.kind {
