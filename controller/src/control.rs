@@ -7,7 +7,7 @@
 //! whatever moment the process ends at, the next one knows at least what may have been done. What is not written down
 //! is not done: that round did not happen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::keeper::{Keeper, Keeping};
-use crate::metrics::{ChangeKind, ChangeLabel, ResultLabel, Worked};
+use crate::metrics::{ChangeKind, ChangeLabel, ResultLabel, Worked, predictions};
 use crate::planner::MeasuredPlanner;
 use crate::platform::{EffectError, Observation, Platform};
 use crate::shared::{Round, Shared};
@@ -37,6 +37,8 @@ const PERIOD: Duration = Duration::from_millis(500);
 pub(crate) const WINDOW: Duration = Duration::from_secs(4);
 /// A platform that does not answer within this has failed the round.
 const PLATFORM_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the cloud is looked at for what it lacks without an edge: for people, who need it no sooner.
+const SHORTAGE_EVERY: Duration = Duration::from_secs(10);
 
 /// The loop and what it remembers between rounds.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub struct ControlLoop<P> {
     state: State,
     keeper: Keeper,
     usage: CpuUsage,
+    /// When it was looked for, and what the cloud is short of if an edge dies.
+    short_if_lost: (Option<Timestamp>, BTreeMap<AreaName, BTreeMap<ServiceName, u32>>),
     planner: MeasuredPlanner,
     recorder: Recorder,
     /// As the telemetry has it.
@@ -70,6 +74,7 @@ impl<P: Platform> ControlLoop<P> {
             state,
             keeper: Keeper::default(),
             usage: CpuUsage::default(),
+            short_if_lost: (None, BTreeMap::new()),
             recorder: Recorder::default(),
             directory: None,
             settings: None,
@@ -149,7 +154,8 @@ impl<P: Platform> ControlLoop<P> {
             self.perform_all(&effects, now).await;
             self.keep(now).await;
         }
-        self.shared.metrics.set_predictions(&self.state);
+        self.shared.set_predictions(predictions(&self.state));
+        self.look_for_shortage(&snapshot, &cluster, now);
         self.publish(&snapshot, &cluster, now)
     }
 
@@ -222,6 +228,17 @@ impl<P: Platform> ControlLoop<P> {
         self.refused = refused;
     }
 
+    fn look_for_shortage(&mut self, snapshot: &Snapshot, cluster: &Cluster, now: Timestamp) {
+        let (looked, short) = &mut self.short_if_lost;
+        if looked.is_some_and(|looked| now.since(looked) < SHORTAGE_EVERY) {
+            return;
+        }
+        *looked = Some(now);
+        let edges = self.config.edges.keys();
+        let of = |edge: &AreaName| (edge.clone(), self.planner.short_if_lost(edge, snapshot, cluster));
+        *short = edges.map(of).filter(|(_, short)| !short.is_empty()).collect();
+    }
+
     fn publish(&mut self, snapshot: &Snapshot, cluster: &Cluster, now: Timestamp) -> anyhow::Result<()> {
         let cores = self.usage.in_use();
         let seen = Seen {
@@ -231,6 +248,7 @@ impl<P: Platform> ControlLoop<P> {
             cluster,
             snapshot,
             cores: &cores,
+            short_if_lost: &self.short_if_lost.1,
             settings: self.planner.settings(),
             unsaved: self.keeper.complaint(),
         };

@@ -1,13 +1,10 @@
 //! The controller's own metrics, and the measured histograms, as Prometheus text.
 
-use std::sync::atomic::AtomicU64;
-
 use gma_core::decide::{Direction, State};
-use gma_core::ids::Timestamp;
+use gma_core::ids::{AreaName, Timestamp};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
@@ -24,21 +21,21 @@ pub struct ControllerMetrics {
     pub round_seconds: Histogram,
     /// From a write of weights to the first request by them.
     pub propagation: Histogram,
-    /// Measured less predicted delay of the last move that was measured, seconds.
-    pub prediction_error: Family<MoveLabel, Gauge<f64, AtomicU64>>,
-    /// Share of a predicted change by which the next prediction is corrected.
-    pub prediction_bias: Family<MoveLabel, Gauge<f64, AtomicU64>>,
-    /// Standard deviation of predictions' errors, share of the predicted change.
-    pub prediction_spread: Family<MoveLabel, Gauge<f64, AtomicU64>>,
 }
 
-/// Label set of moves.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct MoveLabel {
+/// What was learned of the predictions for an edge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
     /// The edge.
-    pub edge: String,
+    pub edge: AreaName,
     /// `offload` or `unoffload`.
     pub direction: &'static str,
+    /// Measured less predicted delay of the last move that was measured, seconds.
+    pub error: f64,
+    /// Share of a predicted change by which the next prediction is corrected.
+    pub bias: f64,
+    /// Standard deviation of predictions' errors, share of the predicted change.
+    pub spread: f64,
 }
 
 /// Whether something worked.
@@ -89,9 +86,6 @@ impl Default for ControllerMetrics {
             round_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
             // 0.1 s … 51 s: the evaluation's period at least, a step's deadline at most.
             propagation: Histogram::new(exponential_buckets(0.1, 2.0, 10)),
-            prediction_error: Family::default(),
-            prediction_bias: Family::default(),
-            prediction_spread: Family::default(),
         }
     }
 }
@@ -122,24 +116,6 @@ impl ControllerMetrics {
             Unit::Seconds,
             self.propagation.clone(),
         );
-        registry.register_with_unit(
-            "gma_prediction_error",
-            "Measured less predicted user delay of the last move that was measured",
-            Unit::Seconds,
-            self.prediction_error.clone(),
-        );
-        registry.register_with_unit(
-            "gma_prediction_bias",
-            "Correction of the next prediction, share of the predicted change",
-            Unit::Ratios,
-            self.prediction_bias.clone(),
-        );
-        registry.register_with_unit(
-            "gma_prediction_spread",
-            "Standard deviation of prediction errors, share of the predicted change",
-            Unit::Ratios,
-            self.prediction_spread.clone(),
-        );
     }
 
     /// Counts a propagation that was measured at `now`.
@@ -149,23 +125,25 @@ impl ControllerMetrics {
             self.propagation.observe(newest.as_secs_f64());
         }
     }
+}
 
-    /// What the machines have learned of their predictions.
-    pub fn set_predictions(&self, state: &State) {
-        for (edge, machine) in &state.edges {
-            for (direction, errors) in &machine.prediction {
-                let Some(last_us) = errors.last_us() else { continue };
-                let label = MoveLabel {
-                    edge: edge.to_string(),
-                    direction: match direction {
-                        Direction::Offload => "offload",
-                        Direction::Unoffload => "unoffload",
-                    },
-                };
-                self.prediction_error.get_or_create(&label).set(last_us / 1e6);
-                self.prediction_bias.get_or_create(&label).set(errors.bias());
-                self.prediction_spread.get_or_create(&label).set(errors.spread());
-            }
-        }
-    }
+/// What the machines have learned of their predictions.
+pub fn predictions(state: &State) -> Vec<Prediction> {
+    let all = state.edges.iter().flat_map(|(edge, machine)| {
+        let errors = machine.prediction.iter();
+        errors.map(move |(direction, errors)| (edge, *direction, errors))
+    });
+    let measured = all.filter_map(|(edge, direction, errors)| {
+        Some(Prediction {
+            edge: edge.clone(),
+            direction: match direction {
+                Direction::Offload => "offload",
+                Direction::Unoffload => "unoffload",
+            },
+            error: errors.last_us()? / 1e6,
+            bias: errors.bias(),
+            spread: errors.spread(),
+        })
+    });
+    measured.collect()
 }

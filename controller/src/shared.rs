@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::ControllerMetrics;
+use crate::metrics::{ControllerMetrics, Prediction};
 
 /// Pages that follow at a time: each costs a copy of the view twice a second.
 pub const MAX_FOLLOWERS: usize = 32;
@@ -31,6 +31,8 @@ pub struct Shared {
     pub(crate) followers: Arc<Semaphore>,
     /// Ends what would follow for ever.
     pub(crate) ending: CancellationToken,
+    /// Of the last round.
+    predictions: Mutex<Vec<Prediction>>,
     /// The controller's own metrics.
     pub metrics: Arc<ControllerMetrics>,
     /// Objects, the oldest first; none on a platform that has only one application.
@@ -61,6 +63,7 @@ impl Shared {
             seen: Mutex::new(None),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
             ending: CancellationToken::new(),
+            predictions: Mutex::default(),
             metrics: Arc::default(),
             members: Mutex::default(),
         }
@@ -81,6 +84,7 @@ impl Shared {
             seen: Mutex::new(None),
             followers: Arc::clone(&self.followers),
             ending: self.ending.clone(),
+            predictions: Mutex::default(),
             metrics: Arc::clone(&self.metrics),
             members: Mutex::default(),
         });
@@ -133,6 +137,20 @@ impl Shared {
 
     fn members(&self) -> MutexGuard<'_, Vec<Member>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what a round knows of its predictions, for `/metrics`.
+    pub fn set_predictions(&self, predictions: Vec<Prediction>) {
+        *self.locked_predictions() = predictions;
+    }
+
+    /// What the last round knew of its predictions.
+    pub fn predictions(&self) -> Vec<Prediction> {
+        self.locked_predictions().clone()
+    }
+
+    fn locked_predictions(&self) -> MutexGuard<'_, Vec<Prediction>> {
+        self.predictions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The only clock that the core and the telemetry see.

@@ -386,7 +386,11 @@ async fn a_sound_application_has_no_faults(cluster: &Cluster) -> anyhow::Result<
     until_found(&admin, &["-n", "sound", "--address", &address], &notes, 0).await?;
     let table = gma(&admin, &["check", "-n", "sound", OBJECT]).await?;
     println!("{}", table.stdout);
-    Ok(())
+
+    // As the README ends: the objects, then what was applied.
+    let ended = gma(&admin, &["uninstall", "--all"]).await?;
+    ensure!(ended.code == Some(0), "{ended:?}");
+    cluster.delete(&cluster.render("deploy/base")?, SOON).await
 }
 
 async fn no_cluster_is_no_check(cluster: &Cluster) -> anyhow::Result<()> {
@@ -406,11 +410,10 @@ async fn no_cluster_is_no_check(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The last test of the file: what it takes away is not put back.
+/// The last test of the file: what it takes away is not put back. The definition went with the test before.
 async fn what_is_not_installed_is_named(cluster: &Cluster) -> anyhow::Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
     for name in [
-        "edgeplacements.gma.dev",
         "destinationrules.networking.istio.io",
         "wasmplugins.extensions.istio.io",
     ] {
@@ -426,7 +429,6 @@ async fn what_is_not_installed_is_named(cluster: &Cluster) -> anyhow::Result<()>
     ];
     let admin = cluster.admin_kubeconfig();
     let end = Instant::now() + SOON;
-    // A controller of the test before may run or not.
     loop {
         let ended = gma(&admin, &["check", "-n", "empty", "-o", "json"]).await?;
         let found = findings(&ended.json()?)?;

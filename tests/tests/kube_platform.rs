@@ -37,6 +37,10 @@ fn main() -> ExitCode {
             "a_second_object_for_the_same_hosts_is_told_so",
             a_second_object_for_the_same_hosts_is_told_so,
         )
+        .test(
+            "cpu_in_use_is_asked_of_the_metrics_api",
+            cpu_in_use_is_asked_of_the_metrics_api,
+        )
         .test("the_label_follows_the_leader", the_label_follows_the_leader)
         .test(
             "an_api_server_that_was_away_is_followed_again",
@@ -373,6 +377,55 @@ async fn a_second_object_for_the_same_hosts_is_told_so(cluster: &Cluster) -> any
         .await?
         .items;
     ensure!(labelled.is_empty(), "{labelled:?}");
+    Ok(())
+}
+
+/// metrics-server is played by objects of its kind.
+async fn cpu_in_use_is_asked_of_the_metrics_api(cluster: &Cluster) -> anyhow::Result<()> {
+    install(cluster).await?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    let any = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "pods.metrics.k8s.io", "annotations": {
+            "api-approved.kubernetes.io": "unapproved, plays metrics-server in a test",
+        }},
+        "spec": {"group": "metrics.k8s.io", "scope": "Namespaced",
+            "names": {"plural": "pods", "singular": "pod", "kind": "PodMetrics"},
+            "versions": [{"name": "v1beta1", "served": true, "storage": true, "schema": any}]},
+    });
+    cluster.apply(&definition.to_string()).await?;
+    let controller = Controller::start(cluster, "measured", 18051).await?;
+    let app = App::create(cluster, "measured", controller.address).await?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), "measured");
+    for pod in pods.list_metadata(&ListParams::default()).await?.items {
+        let metrics = json!({
+            "apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics",
+            "metadata": {"name": pod.metadata.name, "namespace": "measured"},
+            "containers": [{"name": "web", "usage": {"cpu": "250m", "memory": "64Mi"}}],
+        });
+        controller
+            .until("the definition is in force", SOON, async || {
+                let applied = cluster.apply(&metrics.to_string()).await;
+                Ok(applied.map(|_| ()).map_err(|error| format!("{error:#}")))
+            })
+            .await?;
+    }
+    app.place(cluster).await?;
+    controller
+        .until("costs are measured", SOON, async || {
+            let conditions = app.api().get(OBJECT).await?.status.unwrap_or_default().conditions;
+            let found = conditions.into_iter().find(|one| one.type_ == "CostMeasured");
+            Ok(match found {
+                Some(one) if one.status == "True" => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+        })
+        .await?;
+    delete(&controller, &app).await?;
+    definitions
+        .delete("pods.metrics.k8s.io", &DeleteParams::default())
+        .await?;
     Ok(())
 }
 

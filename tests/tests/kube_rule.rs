@@ -3,15 +3,24 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use gma_core::cluster::Unroutable;
 use gma_k8s::locality::{AreaMap, Locality};
 use gma_k8s::rule::Held;
-use gma_tests::kube::Stage;
+use gma_tests::kube::{Stage, Web, all_ok};
 use gma_tests::rig::{Cluster, Suite};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
+use tokio::time::sleep;
+
+/// Of the figure: writes that shift, the time each has, and users' requests a second.
+const SHIFTS: usize = 40;
+const PAUSE: Duration = Duration::from_millis(600);
+const RATE: u32 = 200;
+/// Longest that a write may take to be in force.
+const MOST: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     Suite::default()
@@ -36,6 +45,7 @@ fn main() -> ExitCode {
             "zones_without_regions_are_accepted",
             zones_without_regions_are_accepted,
         )
+        .test("weights_are_soon_in_force", weights_are_soon_in_force)
         .run()
 }
 
@@ -189,4 +199,50 @@ async fn zones_without_regions_are_accepted(cluster: &Cluster) -> anyhow::Result
     let form = spec.pointer("/trafficPolicy/loadBalancer/localityLbSetting/failoverPriority");
     ensure!(form == Some(&json!(["topology.kubernetes.io/zone"])), "{spec}");
     stage.release().await
+}
+
+/// The figure: from a write to the API to the first of 200 requests a second that goes by it.
+async fn weights_are_soon_in_force(cluster: &Cluster) -> anyhow::Result<()> {
+    let nodes = [("edge", "edge-1"), ("cloud", "cloud-1")];
+    let web = Web::start(cluster, "soon", "10.244.248.1", &nodes).await?;
+    web.shift(0).await?;
+    let load = web.users.load(RATE, &["/api/v1"]);
+    let mut written = Vec::new();
+    for _ in 0..SHIFTS {
+        sleep(PAUSE).await;
+        written.push(Instant::now());
+        web.stage.step(50).await?;
+        sleep(PAUSE).await;
+        web.stage.step(0).await?;
+    }
+    let sent = load.end().await;
+    let mut took = Vec::new();
+    for at in written {
+        let mut at_edge = sent.iter().filter(|sent| sent.zone == "edge-1");
+        let before = at_edge
+            .clone()
+            .any(|sent| (at - PAUSE / 4..at).contains(&sent.at));
+        ensure!(
+            !before,
+            "the weights before were not in force {PAUSE:?} after they were written"
+        );
+        let first = at_edge
+            .find(|sent| sent.at >= at)
+            .context("no request at the edge")?;
+        took.push(first.at - at);
+    }
+    took.sort();
+    let of = |share: f64| took.get((share * (SHIFTS - 1) as f64).round() as usize);
+    let (Some(p50), Some(p99)) = (of(0.5), of(0.99)) else {
+        bail!("nothing measured")
+    };
+    println!(
+        "{} requests; from {SHIFTS} writes to the first request that went by each: p50 {} ms, p99 {} ms",
+        sent.len(),
+        p50.as_millis(),
+        p99.as_millis()
+    );
+    ensure!(*p99 <= MOST, "{took:?}");
+    web.stage.release().await?;
+    all_ok(&sent)
 }

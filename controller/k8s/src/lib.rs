@@ -11,7 +11,7 @@
 //! Effect --act--> writes, while the lease is held
 //! ```
 //!
-//! Everything but `watch`, `lease`, `act`, `edge`, `made`, `memory`, `teller`, `remove` and `check::look` is pure: values in, values out. This is the only crate beside the
+//! Everything but `watch`, `lease`, `act`, `edge`, `made`, `memory`, `metrics`, `teller`, `remove` and `check::look` is pure: values in, values out. This is the only crate beside the
 //! tests that names kube.
 //!
 //! Invariants: a schema and a conversion never disagree on what is legal (the same example files are put to both);
@@ -37,6 +37,7 @@ mod lease;
 pub mod locality;
 mod made;
 mod memory;
+mod metrics;
 mod object;
 mod pins;
 mod remove;
@@ -53,6 +54,7 @@ pub use kube_api::{Id, Kube, LEADER_LABEL, LEASE, MAX_STEERED, Settings, Target}
 pub use lease::Leadership;
 pub use object::Object;
 pub use remove::has_namespace;
+pub use status::Told;
 pub use teller::{say, tell_not_ready};
 pub use view::View;
 

@@ -1,8 +1,10 @@
 //! One `EdgePlacement` in the hands of the leader.
 
-use gma_core::cluster::{Cluster, RoutingPlan};
-use gma_core::decide::{Config, Effect, State};
-use gma_core::ids::{ServiceName, Timestamp};
+use std::time::Instant;
+
+use gma_core::cluster::RoutingPlan;
+use gma_core::decide::Effect;
+use gma_core::ids::ServiceName;
 use gma_core::measured::Settings;
 use gma_core::sightings::Sightings;
 
@@ -11,9 +13,10 @@ use crate::edge::Followed;
 use crate::error::ActError;
 use crate::kube_api::{Id, Kube};
 use crate::memory::Memory;
+use crate::metrics::CpuTime;
 use crate::pins::Completed;
 use crate::settings::Wanted;
-use crate::status::{Told, status};
+use crate::status::{Known, Told, status};
 use crate::teller::Teller;
 use crate::view::{View, view};
 
@@ -31,6 +34,9 @@ pub struct Object {
     pub(crate) base: Settings,
     pub(crate) completed: Completed,
     pub(crate) followed: Followed,
+    cpu_time: CpuTime,
+    /// Why CPU in use is not known.
+    no_metrics: Option<String>,
     memory: Memory,
     pub(crate) teller: Teller,
     /// Of the last look.
@@ -53,6 +59,8 @@ impl Object {
             routed: RoutingPlan::default(),
             completed: Completed::default(),
             followed: Followed::default(),
+            cpu_time: CpuTime::default(),
+            no_metrics: None,
             held: Vec::new(),
             pinned: Vec::new(),
         };
@@ -81,7 +89,10 @@ impl Object {
         }
         self.sightings = sightings;
         self.complete();
-        let view = self.seen(view);
+        let mut view = self.seen(view);
+        self.cpu_time
+            .advance(&view.cores, &mut view.cluster, Instant::now());
+        self.no_metrics = self.hand.kube.index.lock().no_metrics.clone();
         self.routed = view.cluster.routing.clone();
         let held: Vec<_> = view
             .held
@@ -147,25 +158,14 @@ impl Object {
         self.memory.set_aside(memory).await
     }
 
-    /// Says what is done and why in the object's status and events; returns at once. `now` counts from 1970.
-    pub fn tell(
-        &mut self,
-        now: Timestamp,
-        config: &Config,
-        state: &State,
-        cluster: &Cluster,
-        unsaved: Option<&str>,
-    ) {
-        let status = status(&Told {
-            now,
+    /// Says what is done and why in the object's status and events; returns at once.
+    pub fn tell(&mut self, told: &Told<'_>) {
+        let known = Known {
             generation: self.hand.id.generation,
-            config,
-            state,
-            cluster,
             held: &self.held,
             pinned: &self.pinned,
-            unsaved,
-        });
-        self.teller.tell(status, state);
+            no_metrics: self.no_metrics.as_deref(),
+        };
+        self.teller.tell(status(told, &known), told.state);
     }
 }

@@ -86,11 +86,21 @@ fn complete(
         .as_ref()
         .ok()
         .and_then(|name| deployments.get(&seen.hosts.namespace, name));
-    let cores = deployment.and_then(|deployment| deployment.cpu_cores);
+    // What runs has what injection and defaults of the namespace added to the template.
+    let mut own = pods.iter().filter(|pod| selects(&service.selector, &pod.labels));
+    let running = own
+        .find(|pod| matches!((&pod.owner, &cloud), (Some(Owner::Deployment(one)), Ok(name)) if one == name));
+    let cores = running.map_or_else(
+        || deployment.and_then(|deployment| deployment.cpu_cores),
+        |pod| pod.cpu_cores,
+    );
     if let Some(cores) = cores.filter(|cores| *cores > 0.0) {
         settings.cpu_request = CpuCores::nearest(cores);
     }
-    let bytes = deployment.and_then(|deployment| deployment.memory_bytes);
+    let bytes = running.map_or_else(
+        || deployment.and_then(|deployment| deployment.memory_bytes),
+        |pod| pod.memory_bytes,
+    );
     if let Some(bytes) = bytes.filter(|bytes| *bytes > 0.0) {
         settings.memory_request = Gigabytes::nearest(bytes / 1e9);
     }

@@ -1,6 +1,9 @@
 //! What the decision machine does, as an object's status. Pure; times count from 1970.
 
-use std::collections::BTreeSet;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::Cluster;
 use gma_core::decide::{
@@ -12,33 +15,42 @@ use k8s_openapi::jiff;
 
 use crate::api::{
     DecisionStatus, EdgePlacementStatus, EdgeStatus, HeldService, MAX_DECISIONS, MeasuredDelay, PlanStatus,
-    Summary,
+    Shortage, Summary,
 };
 use crate::settings::service_name;
 
-/// What a status is made of.
+/// What the controller knows of an object.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told<'a> {
-    /// Now.
-    pub(crate) now: Timestamp,
+pub struct Told<'a> {
+    /// Now, from 1970.
+    pub now: Timestamp,
+    /// What the machine is to do.
+    pub config: &'a Config,
+    /// What it does.
+    pub state: &'a State,
+    /// What runs where.
+    pub cluster: &'a Cluster,
+    /// Replicas that the cloud is short of if an edge dies.
+    pub short_if_lost: &'a BTreeMap<AreaName, BTreeMap<ServiceName, u32>>,
+    /// Why the memory is not written, where it is not.
+    pub unsaved: Option<&'a str>,
+}
+
+/// What the cluster adds to that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<'a> {
     /// Version of the spec that it is about.
     pub(crate) generation: i64,
-    /// What the machine is to do.
-    pub(crate) config: &'a Config,
-    /// What it does.
-    pub(crate) state: &'a State,
-    /// What runs where.
-    pub(crate) cluster: &'a Cluster,
     /// Services whose routing can't be written, why, and what would end it.
     pub(crate) held: &'a [(ServiceName, String, String)],
     /// Services that can't be placed at an edge, and why; none of them is held.
     pub(crate) pinned: &'a [(ServiceName, String)],
-    /// Why the memory is not written, where it is not.
-    pub(crate) unsaved: Option<&'a str>,
+    /// Why CPU in use is not known, where the metrics API does not answer.
+    pub(crate) no_metrics: Option<&'a str>,
 }
 
 /// The status of an object that is looked after.
-pub(crate) fn status(told: &Told<'_>) -> EdgePlacementStatus {
+pub(crate) fn status(told: &Told<'_>, known: &Known<'_>) -> EdgePlacementStatus {
     let accounts = accounts(told.state, told.now);
     let mut edges = Vec::new();
     let mut decisions = Vec::new();
@@ -55,16 +67,16 @@ pub(crate) fn status(told: &Told<'_>) -> EdgePlacementStatus {
     let all: Vec<(&AreaName, &Account<'_>)> =
         accounts.iter().map(|(name, account)| (*name, account)).collect();
     let status = EdgePlacementStatus {
-        observed_generation: Some(told.generation),
-        conditions: conditions(told, &all),
+        observed_generation: Some(known.generation),
+        conditions: conditions(told, known, &all),
         summary: Some(summary(told, &all)),
         edges,
         decisions: decisions.into_iter().take(MAX_DECISIONS).map(decision).collect(),
-        held: told
+        held: known
             .held
             .iter()
             .map(held)
-            .chain(told.pinned.iter().map(pinned))
+            .chain(known.pinned.iter().map(pinned))
             .collect(),
     };
     status.bounded()
@@ -104,6 +116,7 @@ pub(crate) fn essence(status: &EdgePlacementStatus) -> EdgePlacementStatus {
     let mut essence = status.clone();
     for edge in &mut essence.edges {
         edge.measured = None;
+        edge.short_if_lost.clear();
         edge.held = edge.held.as_ref().map(|_| String::new());
         if let Some(plan) = &mut edge.plan {
             plan.progress.clear();
@@ -147,8 +160,18 @@ fn edge(told: &Told<'_>, name: &AreaName, account: &Account<'_>) -> EdgeStatus {
                 .clone()
                 .unwrap_or_else(|| account.sentence.clone()),
         }),
+        short_if_lost: shortages(told, name),
         ..EdgeStatus::default()
     }
+}
+
+fn shortages(told: &Told<'_>, edge: &AreaName) -> Vec<Shortage> {
+    let missing = told.short_if_lost.get(edge).into_iter().flatten();
+    let shortage = |(service, replicas): (&ServiceName, &u32)| Shortage {
+        service: short(service),
+        replicas: *replicas,
+    };
+    missing.map(shortage).collect()
 }
 
 fn held((service, why, fix): &(ServiceName, String, String)) -> HeldService {
@@ -210,8 +233,8 @@ fn band(objective: &Objective) -> String {
     )
 }
 
-fn conditions(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Vec<Condition> {
-    let generation = told.generation;
+fn conditions(told: &Told<'_>, known: &Known<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Vec<Condition> {
+    let generation = known.generation;
     let holds = || {
         accounts
             .iter()
@@ -235,7 +258,7 @@ fn conditions(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Vec<Co
     let unsaved = told
         .unsaved
         .map(|why| ("MemoryNotWritten".to_owned(), why.to_owned()));
-    let routing = told
+    let routing = known
         .held
         .first()
         .map(|(service, why, fix)| ("Held".to_owned(), format!("{service}: {why}; {fix}")));
@@ -253,8 +276,11 @@ fn conditions(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Vec<Co
         .iter()
         .any(|instance| instance.cpu_seconds.is_some());
     let costs = (!costs).then(|| {
-        let message = "CPU in use is not measured: costs are counted with what is requested";
-        ("NoMetrics".to_owned(), message.to_owned())
+        let why = known
+            .no_metrics
+            .unwrap_or("metrics.k8s.io says nothing of these pods yet");
+        let message = format!("costs are counted with what is requested: {why}");
+        ("NoMetrics".to_owned(), message)
     });
     let (suspended, mode) = (told.config.suspend, told.config.mode);
     vec![
@@ -384,100 +410,4 @@ fn ms(micros: f64) -> String {
 fn time(at: Timestamp) -> Time {
     let millis = i64::try_from(at.since_start().as_millis()).unwrap_or(i64::MAX);
     Time(jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use gma_core::decide::Phase;
-
-    use super::*;
-
-    fn told(phase: Phase) -> EdgePlacementStatus {
-        let mut state = State::default();
-        state.edges.entry("edge-1".into()).or_default().phase = phase;
-        let mut config = Config::new("cloud".into(), ["edge-1".into()]);
-        config.mode = Mode::Enforce;
-        status(&Told {
-            now: Timestamp::from_start(Duration::from_secs(1_800_000_000)),
-            generation: 3,
-            config: &config,
-            state: &state,
-            cluster: &Cluster::default(),
-            held: &[],
-            pinned: &[],
-            unsaved: None,
-        })
-    }
-
-    fn held(reason: HoldReason) -> Phase {
-        Phase::Held {
-            reason,
-            since: Timestamp::default(),
-            alarm: None,
-        }
-    }
-
-    fn of(status: &EdgePlacementStatus, type_: &str) -> (String, String) {
-        let condition = status.conditions.iter().find(|one| one.type_ == type_).unwrap();
-        (condition.status.clone(), condition.reason.clone())
-    }
-
-    fn pair(status: &str, reason: &str) -> (String, String) {
-        (status.to_owned(), reason.to_owned())
-    }
-
-    #[test]
-    fn a_hold_that_a_person_must_end_is_not_ready_and_one_that_passes_is() {
-        let shape = HoldReason::RuleShape {
-            service: "cart".into(),
-            what: "it has a subset".to_owned(),
-        };
-        for (phase, ready, fresh) in [
-            (Phase::Observing, pair("True", "Enforcing"), "True"),
-            (held(HoldReason::NoTraffic), pair("True", "Enforcing"), "True"),
-            (
-                held(HoldReason::NotHeardYet),
-                pair("False", "NotHeardYet"),
-                "False",
-            ),
-            (held(shape), pair("False", "RuleShape"), "True"),
-        ] {
-            let status = told(phase.clone());
-            assert_eq!(of(&status, "Ready"), ready, "{phase:?}");
-            assert_eq!(of(&status, "TelemetryFresh").0, fresh, "{phase:?}");
-            assert_eq!(of(&status, "WithinBand"), pair("Unknown", "NoReading"));
-            assert_eq!(status.observed_generation, Some(3));
-        }
-    }
-
-    #[test]
-    fn what_is_only_read_is_not_of_the_essence() {
-        let before = told(Phase::Observing);
-        let mut after = before.clone();
-        for edge in &mut after.edges {
-            edge.measured = Some(MeasuredDelay::default());
-        }
-        if let Some(summary) = &mut after.summary {
-            summary.delay = "182.4ms".to_owned();
-        }
-        assert_eq!(essence(&after), essence(&before));
-        assert_ne!(essence(&told(held(HoldReason::NoTraffic))), essence(&before));
-    }
-
-    #[test]
-    fn a_condition_that_did_not_change_keeps_its_time() {
-        let mut before = told(Phase::Observing);
-        for condition in &mut before.conditions {
-            condition.last_transition_time = Time(jiff::Timestamp::UNIX_EPOCH);
-        }
-        let mut after = told(held(HoldReason::NotHeardYet));
-        keep_transitions(&mut after, &before);
-        for condition in &after.conditions {
-            let is_kept = condition.last_transition_time == Time(jiff::Timestamp::UNIX_EPOCH);
-            let has_changed = matches!(condition.type_.as_str(), "Ready" | "TelemetryFresh");
-            assert_eq!(is_kept, !has_changed, "{}", condition.type_);
-        }
-    }
 }

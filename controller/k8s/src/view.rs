@@ -43,6 +43,8 @@ pub(crate) struct Seen<'a> {
 pub struct View {
     /// What runs where, and the routing in force.
     pub cluster: Cluster,
+    /// CPU cores that instances use, where that is known.
+    pub(crate) cores: BTreeMap<(ServiceName, AreaName), f64>,
     /// By `POD.NAMESPACE`.
     pub proxies: BTreeMap<String, Proxy>,
     /// Area of a locality pattern.
@@ -157,7 +159,7 @@ pub(crate) fn view(seen: &Seen<'_>) -> View {
         if groups.is_empty() && stray.is_none() && !is_listed {
             continue;
         }
-        add_instances(seen, &host, &groups, &mut view.cluster);
+        add_instances(seen, &host, &groups, &mut view);
         add_routing(seen, &host, stray, &mut view);
         view.services.insert(host);
     }

@@ -19,7 +19,7 @@ use crate::api::{EdgePlacement, GROUP, VERSION};
 use crate::error::explain;
 use crate::index::{self, Index, Key, SharedIndex, Store, StoredObject};
 use crate::rule::{API_VERSION, Rule};
-use crate::{FINALIZER, finalizer};
+use crate::{FINALIZER, finalizer, metrics};
 
 /// Rest after the first failure; it doubles.
 const FIRST_REST: Duration = Duration::from_millis(500);
@@ -70,6 +70,7 @@ pub(crate) fn start(client: &Client, domain: &str, index: &SharedIndex, tasks: &
         |index| &mut index.autoscalers,
         index::autoscaler,
     ));
+    tasks.spawn(metrics::follow(all(), index.clone()));
     let domain = domain.to_owned();
     tasks.spawn(follow(
         Api::all_with(all(), &rules()),

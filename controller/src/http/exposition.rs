@@ -8,25 +8,31 @@ use gma_telemetry::{BOUNDS_MS, Counters, Exported};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
+use crate::metrics::Prediction;
 use crate::shared::Shared;
 
 pub(super) fn encode(shared: &Shared) -> Result<String, fmt::Error> {
     let objects = shared.objects();
     // What was answered while there was no object, too.
-    let all = std::iter::once(shared).chain(objects.iter().map(|(_, one)| &**one));
-    let (mut counters, mut exported) = (Counters::default(), Vec::new());
-    for one in all {
+    let members = objects.iter().map(|(path, one)| (path.as_str(), &**one));
+    let all = std::iter::once(("", shared)).chain(members);
+    let (mut counters, mut exported, mut predictions) = (Counters::default(), Vec::new(), Vec::new());
+    for (object, one) in all {
         let telemetry = one.telemetry();
         counters.add(&telemetry.counters());
         exported.extend(telemetry.exported());
+        let of_object = one.predictions().into_iter();
+        predictions.extend(of_object.map(|prediction| (object.to_owned(), prediction)));
     }
     let mut registry = Registry::default();
     shared.metrics.register(&mut registry);
     registry.register_collector(Box::new(Reports(counters)));
+    registry.register_collector(Box::new(Predictions(predictions)));
     let mut out = String::new();
     text::encode_registry(&mut out, &registry)?;
     write_measured(&mut out, exported)?;
@@ -64,6 +70,47 @@ fn labels(series: &Exported) -> String {
         clean(&series.destination_area),
         series.outcome,
     )
+}
+
+/// By `namespace/name` of the object, empty where there are none.
+#[derive(Debug)]
+struct Predictions(Vec<(String, Prediction)>);
+
+impl Collector for Predictions {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let gauges: [(_, _, _, fn(&Prediction) -> f64); 3] = [
+            (
+                "gma_prediction_error",
+                "Measured less predicted user delay of the last move that was measured",
+                Unit::Seconds,
+                |prediction| prediction.error,
+            ),
+            (
+                "gma_prediction_bias",
+                "Correction of the next prediction, share of the predicted change",
+                Unit::Ratios,
+                |prediction| prediction.bias,
+            ),
+            (
+                "gma_prediction_spread",
+                "Standard deviation of prediction errors, share of the predicted change",
+                Unit::Ratios,
+                |prediction| prediction.spread,
+            ),
+        ];
+        for (name, help, unit, value) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, Some(&unit), MetricType::Gauge)?;
+            for (object, prediction) in &self.0 {
+                let labels = [
+                    ("object", object.as_str()),
+                    ("edge", prediction.edge.as_str()),
+                    ("direction", prediction.direction),
+                ];
+                ConstGauge::new(value(prediction)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]

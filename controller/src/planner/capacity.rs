@@ -1,12 +1,13 @@
 //! What the planner counts with, and the replicas that services need at an edge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::{Cluster, RoutingPlan};
 use gma_core::decide::Replicas;
 use gma_core::ids::{AreaName, ServiceName};
 use gma_core::measured::Settings;
 use gma_core::model::{AreaIx, DensePlacement, Problem, Shares, evaluate};
+use gma_core::snapshot::Snapshot;
 
 use super::MeasuredPlanner;
 
@@ -57,6 +58,43 @@ impl MeasuredPlanner {
     pub fn set_settings(&mut self, settings: Settings) {
         let learned = std::mem::take(&mut self.settings.learned);
         self.settings = Settings { learned, ..settings };
+    }
+
+    /// Replicas that the cloud is short of, at the measured rates, if an edge dies and its users come to the cloud. Empty
+    /// where that can't be said, too.
+    pub fn short_if_lost(
+        &self,
+        edge: &AreaName,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+    ) -> BTreeMap<ServiceName, u32> {
+        let settled = settled(cluster);
+        let alone = std::slice::from_ref(edge);
+        let problem = Problem::from_measurements(snapshot, &settled, &self.settings, alone).ok();
+        let Some((problem, ix)) = problem.and_then(|problem| {
+            let ix = problem.edge_by_name(edge)?;
+            Some((problem, ix))
+        }) else {
+            return BTreeMap::new();
+        };
+        let current = DensePlacement::from_cluster(&problem, &settled);
+        let without = current.with_edge(&problem, ix, &BTreeSet::new());
+        let needed = evaluate(&problem, &without, &Shares::resting(&problem, &without)).replicas;
+        let placed = problem
+            .services()
+            .filter(|(service, _)| current.contains(ix, *service));
+        let short = placed.filter_map(|(service, value)| {
+            let own = cluster.instances.iter().filter(|one| one.service == value.name);
+            let in_cloud = own.filter(|one| !self.is_edge(&one.area));
+            let ready: u32 = in_cloud.map(|one| one.replicas).sum();
+            let short = needed.get(service, AreaIx::Cloud).saturating_sub(ready);
+            (short > 0).then(|| (value.name.clone(), short))
+        });
+        short.collect()
+    }
+
+    fn is_edge(&self, area: &AreaName) -> bool {
+        self.settings.edges.iter().any(|edge| edge.area.name == *area)
     }
 }
 

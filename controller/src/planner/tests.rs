@@ -277,3 +277,27 @@ fn without_cpu_metrics_noise_in_the_rate_asks_for_no_replica_more() {
     let one = Replicas { wanted: 1, least: 1 };
     assert_eq!(needs, BTreeMap::from([("a".into(), one)]));
 }
+
+#[test]
+fn a_cloud_without_an_edge_is_short_of_what_the_edge_served_beyond_its_own_room() {
+    // All of 200 requests/s use 4 cores: 7 replicas at 0.6. edge-1 serves its half with 4, and the cloud has 2.
+    let mut planner = planner(Statistic::Mean);
+    planner.observe(&snapshot(), BTreeMap::from([("a".into(), 4.0)]));
+    let edge = AreaName::from("edge-1");
+    let mut cluster = cluster();
+    assert!(
+        planner.short_if_lost(&edge, &snapshot(), &cluster).is_empty(),
+        "nothing is there"
+    );
+    let mut there = cluster.instances[0].clone();
+    (there.area, there.replicas) = (edge.clone(), 4);
+    cluster.instances.push(there);
+    let short = planner.short_if_lost(&edge, &snapshot(), &cluster);
+    assert_eq!(short, BTreeMap::from([("a".into(), 5)]));
+    // The other edge has nothing to lose.
+    assert!(
+        planner
+            .short_if_lost(&"edge-2".into(), &snapshot(), &cluster)
+            .is_empty()
+    );
+}

@@ -76,7 +76,13 @@ impl Platform for KubernetesPlatform {
     }
 
     fn tell(&mut self, seen: &Seen<'_>) {
-        self.object
-            .tell(seen.now, seen.config, seen.state, seen.cluster, seen.unsaved);
+        self.object.tell(&gma_k8s::Told {
+            now: seen.now,
+            config: seen.config,
+            state: seen.state,
+            cluster: seen.cluster,
+            short_if_lost: seen.short_if_lost,
+            unsaved: seen.unsaved,
+        });
     }
 }

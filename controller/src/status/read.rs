@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gma_core::cluster::Cluster;
 use gma_core::decide::{Decision, Mode, Reading, Statistic};
-use gma_core::ids::{AreaName, Timestamp};
+use gma_core::ids::{AreaName, ServiceName, Timestamp};
 use gma_core::snapshot::OutcomeCounts;
 use serde::Deserialize;
 
@@ -34,6 +34,8 @@ pub struct RoundView {
     pub(super) snapshot: SnapshotView,
     #[serde(default)]
     pub(super) costs: Costs,
+    #[serde(default)]
+    pub(super) short_if_lost: BTreeMap<AreaName, BTreeMap<ServiceName, u32>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -50,6 +50,8 @@ pub struct EdgeReport {
     pub services: Vec<PlacedReport>,
     /// What the area costs an hour, in the currency of the prices.
     pub cost_per_hour: Option<f64>,
+    /// Replicas that the cloud is short of if the edge dies.
+    pub short_if_lost: BTreeMap<ServiceName, u32>,
     /// The plan under way.
     pub plan: Option<PlanReport>,
     /// The platform's last complaint.
@@ -178,6 +180,7 @@ fn edge_report(round: &RoundView, edge: &AreaName) -> EdgeReport {
             .areas
             .get(edge)
             .map(|cost| cost.instances_per_hour + cost.traffic_per_hour),
+        short_if_lost: round.short_if_lost.get(edge).cloned().unwrap_or_default(),
         plan: account
             .and_then(|account| account.plan.as_ref())
             .map(|plan| PlanReport {

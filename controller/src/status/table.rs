@@ -97,6 +97,16 @@ fn block(edge: &EdgeReport, paint: Paint) -> String {
     if let Some(cost) = edge.cost_per_hour {
         row("cost", &format!("{cost:.4} an hour"));
     }
+    if !edge.short_if_lost.is_empty() {
+        let missing = edge.short_if_lost.iter();
+        let missing: Vec<_> = missing
+            .map(|(service, count)| format!("{count} of {}", short(service.as_str())))
+            .collect();
+        row(
+            "if lost",
+            &format!("the cloud is short of {}", missing.join(", ")),
+        );
+    }
     if let Some(plan) = &edge.plan {
         let progress = plan
             .progress

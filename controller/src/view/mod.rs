@@ -36,6 +36,8 @@ pub struct Seen<'a> {
     pub snapshot: &'a Snapshot,
     /// Cores in use by service.
     pub cores: &'a BTreeMap<ServiceName, f64>,
+    /// Replicas that the cloud is short of if an edge dies; edges for which it has enough are absent.
+    pub short_if_lost: &'a BTreeMap<AreaName, BTreeMap<ServiceName, u32>>,
     /// Prices and requests that the planner counts with.
     pub settings: &'a Settings,
     /// Why the state is not written down, where it is not.
@@ -65,6 +67,8 @@ pub struct View<'a> {
     pub snapshot: &'a Snapshot,
     /// Cores in use by service.
     pub cpu_cores: &'a BTreeMap<ServiceName, f64>,
+    /// Replicas that the cloud is short of if an edge dies; edges for which it has enough are absent.
+    pub short_if_lost: &'a BTreeMap<AreaName, BTreeMap<ServiceName, u32>>,
     /// Why the state is not written down, where it is not; then nothing is done.
     pub unsaved: Option<&'a str>,
     /// What runs, times its prices.
@@ -116,6 +120,7 @@ impl Recorder {
             cluster: seen.cluster,
             snapshot: seen.snapshot,
             cpu_cores: seen.cores,
+            short_if_lost: seen.short_if_lost,
             unsaved: seen.unsaved,
             costs: Costs::of(seen),
             history,

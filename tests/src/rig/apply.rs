@@ -39,22 +39,28 @@ async fn apply_one(
     object: &DynamicObject,
     parameters: &PatchParams,
 ) -> anyhow::Result<DynamicObject> {
+    let (name, api) = api_of(client, object).await?;
+    api.patch(name, parameters, &Patch::Apply(object))
+        .await
+        .with_context(|| format!("{:?} {name}", object.types))
+}
+
+/// Name and API of an object, by its kind.
+pub(super) async fn api_of<'a>(
+    client: &Client,
+    object: &'a DynamicObject,
+) -> anyhow::Result<(&'a str, Api<DynamicObject>)> {
     let types = object.types.as_ref().context("an object without a kind")?;
-    let name = object
-        .metadata
-        .name
-        .as_deref()
-        .context("an object without a name")?;
+    let name = object.metadata.name.as_deref();
+    let name = name.context("an object without a name")?;
     let kind = GroupVersionKind::try_from(types)?;
     let (resource, capabilities) = pinned_kind(client, &kind)
         .await
         .with_context(|| format!("{} {}", types.api_version, types.kind))?;
     let namespace = object.metadata.namespace.as_deref().unwrap_or("default");
-    let api: Api<DynamicObject> = match capabilities.scope {
+    let api = match capabilities.scope {
         Scope::Cluster => Api::all_with(client.clone(), &resource),
         Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
     };
-    api.patch(name, parameters, &Patch::Apply(object))
-        .await
-        .with_context(|| format!("{} {name}", types.kind))
+    Ok((name, api))
 }

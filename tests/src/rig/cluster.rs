@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-use kube::api::{DynamicObject, ListParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
@@ -54,6 +54,35 @@ impl Cluster {
     /// The first refusal.
     pub async fn apply(&self, yaml: &str) -> anyhow::Result<Vec<DynamicObject>> {
         super::apply(&self.client, yaml).await
+    }
+
+    /// As `kubectl delete` does: each object in its order; returns once all are gone.
+    ///
+    /// # Errors
+    /// The first refusal, or what is left after `limit`.
+    pub async fn delete(&self, objects: &[serde_json::Value], limit: Duration) -> anyhow::Result<()> {
+        let objects: Vec<DynamicObject> = objects
+            .iter()
+            .map(|object| serde_json::from_value(object.clone()))
+            .collect::<Result<_, _>>()?;
+        // Whatever their kinds' definitions become.
+        let mut apis = Vec::new();
+        for object in &objects {
+            apis.push(super::apply::api_of(&self.client, object).await?);
+        }
+        for (name, api) in &apis {
+            if api.get_opt(name).await?.is_some() {
+                api.delete(name, &DeleteParams::default()).await?;
+            }
+        }
+        let end = Instant::now() + limit;
+        for (name, api) in &apis {
+            while let Some(left) = api.get_opt(name).await? {
+                ensure!(Instant::now() < end, "left after {limit:?}: {left:?}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        Ok(())
     }
 
     /// The objects of a kustomization, a folder under the repository's root, as kustomize renders them.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use objects::{
-    Autoscaler, Deployment, Node, Owner, Placed, Pod, PodPort, Port, Service, StoredObject, Target,
+    Autoscaler, Deployment, InUse, Node, Owner, Placed, Pod, PodPort, Port, Service, StoredObject, Target,
 };
 pub(crate) use read::{INJECTED, PROXY, autoscaler, deployment, node, pod, service};
 
@@ -57,6 +57,10 @@ pub struct Index {
     pub rules: Store<Rule>,
     /// `EdgePlacement`s.
     pub objects: Store<StoredObject>,
+    /// What pods use, by namespace and name; those alone of namespaces with an object. Bounded as pods are.
+    pub in_use: BTreeMap<String, BTreeMap<String, InUse>>,
+    /// Why that is not known, where it is not.
+    pub no_metrics: Option<String>,
 }
 
 /// An index that watches write and the controller reads.

@@ -19,8 +19,10 @@ pub struct Node {
 }
 
 /// A pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pod {
+    /// Its name.
+    pub name: String,
     /// Its node, once it is scheduled.
     pub node: Option<String>,
     /// Its labels.
@@ -43,6 +45,19 @@ pub struct Pod {
     pub owner: Option<Owner>,
     /// Whether it holds a volume claim.
     pub has_volume_claim: bool,
+    /// CPU that it requests, with what injection added.
+    pub cpu_cores: Option<f64>,
+    /// Memory that it requests, likewise.
+    pub memory_bytes: Option<f64>,
+}
+
+/// What a pod uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct InUse {
+    /// CPU.
+    pub cpu_cores: f64,
+    /// Memory.
+    pub memory_bytes: f64,
 }
 
 /// A port of a pod.

@@ -69,6 +69,9 @@ pub(crate) fn pod(pod: core::Pod) -> Option<Pod> {
         .flatten()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     Some(Pod {
+        name: pod.metadata.name.unwrap_or_default(),
+        cpu_cores: requested(&spec, "cpu"),
+        memory_bytes: requested(&spec, "memory"),
         has_proxy: containers().any(|container| container.name == PROXY)
             || annotations.contains_key(INJECTED)
             || labels
@@ -161,7 +164,7 @@ pub(crate) fn deployment(deployment: apps::Deployment) -> Option<Deployment> {
         .ok()
         .and_then(|template| derive::obstacle(&name, &template));
     let pod_labels = spec.template.metadata.and_then(|metadata| metadata.labels);
-    let containers = spec.template.spec.map(|pod| pod.containers).unwrap_or_default();
+    let pod = spec.template.spec.unwrap_or_default();
     let conditions = deployment.status.and_then(|status| status.conditions);
     let failed = conditions
         .into_iter()
@@ -169,8 +172,8 @@ pub(crate) fn deployment(deployment: apps::Deployment) -> Option<Deployment> {
         .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
     Some(Deployment {
         replicas: u32::try_from(replicas).unwrap_or_default(),
-        cpu_cores: requested(&containers, "cpu"),
-        memory_bytes: requested(&containers, "memory"),
+        cpu_cores: requested(&pod, "cpu"),
+        memory_bytes: requested(&pod, "memory"),
         restore: restore(&annotations),
         object: annotations.get(OBJECT_ANNOTATION).cloned(),
         labels: deployment.metadata.labels.unwrap_or_default(),
@@ -188,10 +191,15 @@ fn fingerprint(value: &impl Serialize) -> u64 {
     hasher.finish()
 }
 
-/// What the containers of a pod request of a resource, in its base unit.
-fn requested(containers: &[core::Container], resource: &str) -> Option<f64> {
-    let requests = containers
+/// What the containers of a pod request of a resource, in its base unit: those that run as long as the pod does, native
+/// sidecars among them, as an autoscaler counts.
+fn requested(pod: &core::PodSpec, resource: &str) -> Option<f64> {
+    let sidecars = pod.init_containers.iter().flatten();
+    let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let requests = pod
+        .containers
         .iter()
+        .chain(sidecars)
         .filter_map(|container| container.resources.as_ref()?.requests.as_ref());
     let amounts = requests.filter_map(|requests| quantity(&requests.get(resource)?.0));
     amounts.reduce(|sum, amount| sum + amount)
@@ -280,14 +288,18 @@ mod tests {
                 {"name": "a", "resources": {"requests": {"cpu": "250m", "memory": "1Gi"}}},
                 {"name": "b", "resources": {"requests": {"cpu": "1"}}}, {"name": "c"},
             ]);
+            let first = json!([
+                {"name": "proxy", "restartPolicy": "Always", "resources": {"requests": {"cpu": "100m"}}},
+                {"name": "copy", "resources": {"requests": {"cpu": "8"}}},
+            ]);
             let object = json!({"metadata": {"annotations": annotations},
-                "spec": {"selector": {}, "template": {"spec": {"containers": containers}}}});
+                "spec": {"selector": {}, "template": {"spec": {"containers": containers, "initContainers": first}}}});
             deployment(serde_json::from_value(object).unwrap()).unwrap()
         };
         let plain = read(json!({}));
         assert_eq!(
             (plain.cpu_cores, plain.memory_bytes),
-            (Some(1.25), Some(1_073_741_824.0))
+            (Some(1.35), Some(1_073_741_824.0))
         );
         assert_eq!((plain.replicas, plain.restore), (1, None));
         let bad = read(json!({OBJECT_ANNOTATION: "shop/shop", REPLICAS_ANNOTATION: "many"}));

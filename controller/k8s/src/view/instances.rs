@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gma_core::cluster::{Cluster, Instance, Phase};
+use gma_core::cluster::{Instance, Phase};
 use gma_core::ids::{AreaName, ServiceName};
 
-use super::{Seen, selects};
+use super::{Seen, View, selects};
 use crate::derive::area_label;
-use crate::index::{Deployment, Owner, Pod, Service};
+use crate::index::{Deployment, InUse, Owner, Pod, Service};
 use crate::locality::Locality;
 
 /// The pods of a service in an area.
@@ -18,6 +18,22 @@ pub(crate) struct Group<'a> {
     /// Why one that has not failed is not Ready.
     waits: Option<String>,
     deployments: BTreeSet<&'a str>,
+    /// Pods of which it is known what they use, and what.
+    known: u32,
+    in_use: InUse,
+}
+
+// === impl Group ===
+
+impl Group<'_> {
+    /// What all of its pods use: those that are too young to be measured count as the others.
+    fn in_use(&self) -> Option<InUse> {
+        let times = f64::from(self.ready.max(self.known)) / f64::from(self.known);
+        (self.known > 0).then(|| InUse {
+            cpu_cores: self.in_use.cpu_cores * times,
+            memory_bytes: self.in_use.memory_bytes * times,
+        })
+    }
 }
 
 // === impl Seen ===
@@ -34,6 +50,7 @@ impl<'a> Seen<'a> {
     ) -> (BTreeMap<AreaName, Group<'a>>, Option<Locality>) {
         let mut groups: BTreeMap<AreaName, Group<'a>> = BTreeMap::new();
         let mut stray = None;
+        let in_use = self.index.in_use.get(&self.hosts.namespace);
         for pod in pods.iter().filter(|pod| selects(&service.selector, &pod.labels)) {
             let deployment = match &pod.owner {
                 Some(Owner::Deployment(name)) => Some(name.as_str()),
@@ -58,6 +75,11 @@ impl<'a> Seen<'a> {
             };
             let group = groups.entry(area.clone()).or_default();
             group.ready += u32::from(pod.is_ready && !is_astray);
+            if let Some(used) = in_use.and_then(|pods| pods.get(&pod.name)) {
+                group.known += 1;
+                group.in_use.cpu_cores += used.cpu_cores;
+                group.in_use.memory_bytes += used.memory_bytes;
+            }
             group.failure = group.failure.or(pod.failure.as_deref());
             if let (None, Some((locality, _)), true) = (&group.waits, &place, is_astray) {
                 group.waits = Some(format!("a pod of it runs at {locality}, which is not in {area}"));
@@ -170,14 +192,19 @@ pub(super) fn add_instances(
     seen: &Seen<'_>,
     host: &ServiceName,
     groups: &BTreeMap<AreaName, Group<'_>>,
-    cluster: &mut Cluster,
+    view: &mut View,
 ) {
+    let cluster = &mut view.cluster;
     for (area, group) in groups {
         let (phase, reason) = match (group.ready, group.failure) {
             (1.., _) => (Phase::Ready, None),
             (0, Some(why)) => (Phase::Failed, Some(why.to_owned())),
             (0, None) => (Phase::Starting, group.waits.clone()),
         };
+        let in_use = group.in_use();
+        if let Some(in_use) = in_use {
+            view.cores.insert((host.clone(), area.clone()), in_use.cpu_cores);
+        }
         cluster.instances.push(Instance {
             service: host.clone(),
             area: area.clone(),
@@ -185,7 +212,7 @@ pub(super) fn add_instances(
             reason,
             replicas: group.ready,
             cpu_seconds: None,
-            memory_bytes: None,
+            memory_bytes: in_use.map(|in_use| in_use.memory_bytes as u64),
             autoscaler_wants: seen.autoscaler_wants(&group.deployments),
         });
     }

@@ -5,7 +5,7 @@ use gma_core::sightings::{Sighting, Sightings};
 
 use super::{Seen, View, view};
 use crate::api::EdgePlacementSpec;
-use crate::index::{Autoscaler, Deployment, Index, Node, Owner, Pod, Port, Service, Target};
+use crate::index::{Autoscaler, Deployment, InUse, Index, Node, Owner, Pod, Port, Service, Target};
 use crate::locality::Locality;
 use crate::rule::Mesh;
 use crate::settings::{Hosts, convert};
@@ -103,6 +103,27 @@ fn phases(view: &View) -> Vec<(&str, Phase, u32)> {
     instances
         .map(|one| (one.area.as_str(), one.phase, one.replicas))
         .collect()
+}
+
+#[test]
+fn an_instance_uses_what_its_pods_do_and_young_ones_count_as_the_others() {
+    let mut index = mk_index();
+    let named = |name: &str| Pod {
+        name: name.to_owned(),
+        ..mk_pod("web", Some("c1"), "web", true)
+    };
+    for name in ["web-1", "web-2"] {
+        index.pods.apply(key("shop", name), named(name));
+    }
+    assert!(look(&index, &Sightings::new()).cores.is_empty());
+    let used = InUse {
+        cpu_cores: 0.5,
+        memory_bytes: 1e6,
+    };
+    index.in_use = [("shop".to_owned(), [("web-1".to_owned(), used)].into())].into();
+    let view = look(&index, &Sightings::new());
+    assert_eq!(view.cores, [((WEB.into(), "cloud".into()), 1.0)].into());
+    assert_eq!(view.cluster.instances[0].memory_bytes, Some(2_000_000));
 }
 
 #[test]
