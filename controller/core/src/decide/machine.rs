@@ -394,6 +394,8 @@ impl Machine<'_> {
                     let left = self.placed();
                     let gone = plan.remove.difference(&left);
                     self.edge.absolve(direction, plan.add.iter().chain(gone));
+                    let regretted = self.edge.regretted(&plan);
+                    self.blame(Direction::Unoffload, regretted);
                 }
                 self.finish(plan, Outcome::Kept);
             }

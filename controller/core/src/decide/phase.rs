@@ -11,7 +11,7 @@ use super::evidence::Reading;
 use super::overload::Step;
 use super::own::Loads;
 use super::paths::Paths;
-use super::plan::{Decision, Direction};
+use super::plan::{Decision, Direction, Outcome};
 use super::prediction::PredictionErrors;
 use super::progress::Progress;
 use super::reason::{Cause, HoldReason};
@@ -338,6 +338,18 @@ impl EdgeState {
                 failed.remove(service);
             }
         }
+    }
+
+    /// Services that an offload which is kept brought back after an unoffload of which nobody could say whether it was
+    /// right: it was not.
+    pub(super) fn regretted(&self, kept: &Decision) -> BTreeSet<ServiceName> {
+        let last_left = |service: &&ServiceName| {
+            let mut left = self.decisions.iter().rev();
+            left.find(|decision| decision.remove.contains(*service))
+        };
+        let is_regretted =
+            |service: &&ServiceName| last_left(service).is_some_and(|left| left.outcome == Outcome::Unverified);
+        kept.add.iter().filter(is_regretted).cloned().collect()
     }
 
     /// Services that are not moved in this direction now, and until when.

@@ -11,7 +11,7 @@ use crate::decide::paths::{Compared, Paths};
 use crate::decide::plan::{Times, Trigger};
 use crate::decide::verify::{Verdict, judge};
 use crate::decide::{
-    Cause, Correction, Decision, Direction, HoldReason, Outcome, PlannedMove, PredictionErrors, Reading,
+    Cause, Correction, Decision, Direction, EdgeState, HoldReason, Outcome, PlannedMove, PredictionErrors, Reading,
     Statistic,
 };
 use crate::ids::Timestamp;
@@ -309,4 +309,24 @@ fn a_corrected_prediction_is_learned_against_what_the_planner_said() {
 fn a_small_change_is_held_against_a_tenth_of_the_delay() {
     let Correction { spread_us, bias_us } = PredictionErrors::default().correction(300e3, 299e3);
     assert!((spread_us - 0.25 * 30e3).abs() < 1e-6 && bias_us == 0.0);
+}
+
+#[test]
+fn an_unoffload_that_nobody_could_judge_was_wrong_when_its_services_had_to_come_back() {
+    let left = |outcome| Decision {
+        add: BTreeSet::new(),
+        remove: BTreeSet::from(["cart".into()]),
+        outcome,
+        ..decision(Direction::Unoffload, reading(40.0, 2.0), 50.0)
+    };
+    let back = Decision {
+        add: BTreeSet::from(["cart".into(), "front".into()]),
+        ..decision(Direction::Offload, reading(150.0, 10.0), 50.0)
+    };
+    let mut edge = EdgeState::default();
+    edge.remember(left(Outcome::Unverified));
+    assert_eq!(edge.regretted(&back), BTreeSet::from(["cart".into()]));
+    // What was seen to be right has become wrong since: that is nobody's fault.
+    edge.remember(left(Outcome::Kept));
+    assert_eq!(edge.regretted(&back), BTreeSet::new());
 }
