@@ -2,11 +2,12 @@
 //!
 //! All edges that ask are solved together, with one target on the model's mean for each. A target on a quantile, or on
 //! the mean where calls are at once ([`Crossings::overlooked`]), is first turned into one on the model's mean, edge by
-//! edge: the one whose cheapest plan meets the target ([`plan_for_statistic`]). What an
+//! edge: the one whose cheapest plan meets the target ([`gma_core::measured::plan_for_statistic`]). What an
 //! edge's users see does not depend on what other edges run (the shared cloud shares cost, not delay), so the mean found
 //! alone is right in company. Where the set that is cheapest in company has the mean but misses the quantile, the edge
 //! keeps the set that was found for it alone.
 
+mod asker;
 mod capacity;
 mod reasons;
 
@@ -14,10 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::{Cluster, RoutingPlan};
 use gma_core::decide::{
-    Alternative, Ask, Config, NoPlan, Objective, PlannedMove, Planner, Replicas, Searched, Statistic,
+    Alternative, Ask, Config, Direction, NoPlan, Objective, PlannedMove, Planner, Replicas, Searched,
+    Statistic,
 };
 use gma_core::ids::{AreaName, ServiceName};
-use gma_core::measured::{Candidate, Learned, Settings, Tail, plan_for_statistic};
+use gma_core::measured::{Learned, Settings, Tail};
 use gma_core::model::{
     AreaIx, Crossings, DensePlacement, EdgeIx, Pin, Problem, ServiceIx, Shares, Spec, evaluate,
 };
@@ -25,6 +27,7 @@ use gma_core::snapshot::{DelayStats, Measured, Snapshot};
 use gma_core::solver::{Budget, Reach, Solution, solve};
 use gma_core::units::{CpuCores, Micros, Money};
 
+use asker::Asker;
 use reasons::{ms, reasons};
 
 /// Plans on what was measured.
@@ -220,15 +223,6 @@ impl Planner for MeasuredPlanner {
     }
 }
 
-/// An edge that asks.
-#[derive(Debug)]
-struct Asker<'a> {
-    ask: &'a Ask,
-    edge: EdgeIx,
-    delay: &'a DelayStats,
-    objective: Objective,
-}
-
 /// The answer to all.
 struct Together<'a> {
     problem: &'a Problem,
@@ -239,41 +233,6 @@ struct Together<'a> {
     tails: BTreeMap<EdgeIx, Tail>,
     /// Sets of edges that the solution's would miss their quantile with.
     alone: BTreeMap<EdgeIx, Solution>,
-}
-
-// === impl Asker ===
-
-impl Asker<'_> {
-    /// The cheapest plan for this edge alone that brings the statistic to its target, and the mean it was made for.
-    fn alone(&self, problem: &Problem, current: &DensePlacement, tail: &Tail) -> Option<(Micros, Solution)> {
-        let model_us = |placement: &DensePlacement| {
-            let result = evaluate(problem, placement, &Shares::resting(problem, placement));
-            let of_edge = result.edges.get(self.edge.position());
-            of_edge.map_or(0.0, |edge| edge.delay.as_f64())
-        };
-        let (delay, statistic) = (self.delay, self.objective.statistic);
-        let most_us = delay.mean_us + model_us(&DensePlacement::cloud_only(problem)) - model_us(current);
-        let first_us = delay.mean_us - (statistic.of(delay) - self.ask.target_us);
-        let plan = |mean_us| {
-            let mean = Micros::nearest(mean_us);
-            let solution = solve(&problem.with_target(self.edge, mean), current, Budget::default());
-            Candidate {
-                statistic_us: self.predicted_us(problem, &solution, tail),
-                cost: solution.evaluation.cost.total().as_f64(),
-                plan: (mean, solution),
-            }
-        };
-        let most_us = most_us.max(delay.mean_us);
-        let best = plan_for_statistic(self.ask.target_us, first_us, most_us, plan)?;
-        Some(best.plan)
-    }
-
-    fn predicted_us(&self, problem: &Problem, solution: &Solution, tail: &Tail) -> f64 {
-        let mean = solution.edges.get(self.edge.position());
-        let mean_us = mean.map_or(0.0, |edge| edge.predicted.as_f64());
-        let after = Crossings::resting(problem, self.edge, &solution.placement);
-        tail.predict(self.objective.statistic, mean_us, &after)
-    }
 }
 
 // === impl Together ===
@@ -360,7 +319,10 @@ impl<'a> Together<'a> {
                 }
             }
         }
-        if add.is_empty() && remove.is_empty() {
+        // What serves well is not given up for what may be above the band.
+        let is_unsure = || asker.unsure_us(self.problem, solution, tail).is_some();
+        let is_needless = asker.ask.direction == Direction::Unoffload && is_unsure();
+        if is_needless || add.is_empty() && remove.is_empty() {
             return Err(NoPlan::NoBetterPlacement);
         }
         Ok(PlannedMove {

@@ -2,7 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gma_core::cluster::{Cluster, Instance, Phase, RoutingPlan};
-use gma_core::decide::{Ask, Config, Direction, NoPlan, PlannedMove, Planner as _, Replicas, Statistic};
+use gma_core::decide::{
+    Ask, Band, Config, Direction, NoPlan, PlannedMove, Planner as _, Replicas, Statistic,
+};
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
 use gma_core::measured::Learned;
 use gma_core::snapshot::{
@@ -217,6 +219,89 @@ fn an_edge_that_lacks_data_does_not_hold_the_other() {
         matches!(&answers[&"edge-1".into()], Err(NoPlan::NotEnoughData { what }) if what.contains("round trip"))
     );
     assert_eq!(answers[&"edge-2".into()].as_ref().unwrap().add.len(), 1);
+}
+
+/// Of edge-1's users `share` percent call `b` and the others `a`; both run there.
+fn at_the_edge(share: u64) -> (Snapshot, Cluster) {
+    let (mut snapshot, mut cluster) = (snapshot(), cluster());
+    let edge = AreaName::from("edge-1");
+    let users = Caller::User { edge: edge.clone() };
+    for call in snapshot.calls.iter_mut().filter(|call| call.caller == users) {
+        let percent = if call.callee.as_str() == "b" {
+            share
+        } else {
+            100 - share
+        };
+        let requests = 2 * REQUESTS * percent / 100;
+        call.callee_area = Some(edge.clone());
+        (call.outcomes.ok, call.timed) = (requests, requests);
+        (call.sum_us, call.response_bytes) = (10_000 * requests, 1_000 * requests);
+    }
+    for service in SERVICES {
+        let of = |found: &ServiceName| found.as_str() == service;
+        let mut received = snapshot
+            .received
+            .iter()
+            .find(|one| of(&one.service))
+            .unwrap()
+            .clone();
+        received.area = edge.clone();
+        snapshot.received.push(received);
+        let mut there = cluster
+            .instances
+            .iter()
+            .find(|one| of(&one.service))
+            .unwrap()
+            .clone();
+        there.area = edge.clone();
+        cluster.instances.push(there);
+        let weights = |here: u32| BTreeMap::from([(edge.clone(), here), ("cloud".into(), 100 - here)]);
+        cluster
+            .routing
+            .0
+            .insert(service.into(), BTreeMap::from([(edge.clone(), weights(99))]));
+    }
+    if let Measured::Present { value } = &mut snapshot.edges.get_mut(&edge).unwrap().user_delay {
+        *value = DelayStats {
+            mean_us: 10_800.0,
+            p50_us: 10_000,
+            p90_us: 11_000,
+            p95_us: 11_500,
+            p99_us: 12_000,
+            ..value.clone()
+        };
+    }
+    (snapshot, cluster)
+}
+
+#[test]
+fn a_median_that_a_few_requests_could_turn_is_not_unoffloaded_for() {
+    let mut planner = planner(Statistic::P50);
+    for objective in planner.objectives.values_mut() {
+        objective.band = Band::try_new(Duration::from_millis(20), Duration::from_millis(70)).unwrap();
+    }
+    let mut plan = |share| {
+        let (snapshot, cluster) = at_the_edge(share);
+        planner.observe(&snapshot, BTreeMap::new());
+        let ask = Ask {
+            direction: Direction::Unoffload,
+            target_us: 60_000.0,
+            ..ask("edge-1")
+        };
+        planner
+            .plan(&[ask], &snapshot, &cluster)
+            .remove(&"edge-1".into())
+            .unwrap()
+    };
+    // 30 % of the requests would cross to `b`: the median stays a local one. Of 47 % it would too, by the model.
+    let planned = plan(30).unwrap();
+    assert_eq!(planned.remove, BTreeSet::from(["b".into()]), "{planned:?}");
+    assert!(planned.predicted_us < 30_000.0, "{planned:?}");
+    assert!(
+        matches!(plan(47), Err(NoPlan::NoBetterPlacement)),
+        "{:?}",
+        plan(47)
+    );
 }
 
 #[test]

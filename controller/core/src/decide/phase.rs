@@ -347,8 +347,9 @@ impl EdgeState {
             let mut left = self.decisions.iter().rev();
             left.find(|decision| decision.remove.contains(*service))
         };
-        let is_regretted =
-            |service: &&ServiceName| last_left(service).is_some_and(|left| left.outcome == Outcome::Unverified);
+        let is_regretted = |service: &&ServiceName| {
+            last_left(service).is_some_and(|left| left.outcome == Outcome::Unverified)
+        };
         kept.add.iter().filter(is_regretted).cloned().collect()
     }
 

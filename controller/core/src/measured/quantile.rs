@@ -13,6 +13,9 @@ const MOST_SIGMA: f64 = 2.0;
 const SIGMA_STEP: f64 = 1.1;
 /// Y is at least this part of the mean: a measured mean may be below the crossings that the model sees.
 const LEAST_REST: f64 = 0.02;
+/// Part of the requests beyond a quantile, or before it, that may be on the other side of it: shares of calls are measured from some
+/// hundred requests, ± 5 % of them at the median.
+const UNSURE: f64 = 0.1;
 /// Halvings of an interval in which a quantile is looked for: to a millionth of it.
 const HALVINGS: usize = 20;
 /// Mean targets that are tried for one target on a quantile: the range of means is halved as often.
@@ -123,6 +126,17 @@ impl Tail {
         let change =
             self.quantile(share, mean_us, after) - self.quantile(share, self.measured.mean_us, &self.now);
         (statistic.of(&self.measured) + change).max(0.0)
+    }
+
+    /// The same, where a few requests more cross than the model says. Where the quantile lies at the edge of a component
+    /// it is another component's: a median is that of the local requests or that of those that cross, with nothing between.
+    pub fn predict_unsure(&self, statistic: Statistic, mean_us: f64, after: &Crossings) -> f64 {
+        let predicted_us = self.predict(statistic, mean_us, after);
+        let beyond = |share: f64| {
+            let unsure = share + UNSURE * share.min(1.0 - share);
+            self.quantile(unsure, mean_us, after) - self.quantile(share, mean_us, after)
+        };
+        predicted_us + statistic.share().map_or(0.0, beyond)
     }
 
     /// Sum of squares; not summed up to its end where it is `enough` before.

@@ -11,8 +11,8 @@ use crate::decide::paths::{Compared, Paths};
 use crate::decide::plan::{Times, Trigger};
 use crate::decide::verify::{Verdict, judge};
 use crate::decide::{
-    Cause, Correction, Decision, Direction, EdgeState, HoldReason, Outcome, PlannedMove, PredictionErrors, Reading,
-    Statistic,
+    Cause, Correction, Decision, Direction, EdgeState, HoldReason, Outcome, PlannedMove, PredictionErrors,
+    Reading, Statistic,
 };
 use crate::ids::Timestamp;
 use crate::snapshot::{CallStats, Caller, OutcomeCounts, Snapshot};
