@@ -7,6 +7,7 @@ use gma_core::decide::{
     Account, Config, Decision, HoldReason, Mode, Objective, Outcome, Position, State, accounts,
 };
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
+use gma_core::routing::Steering;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;
 
@@ -15,6 +16,10 @@ use crate::api::{
     Summary,
 };
 use crate::settings::service_name;
+
+/// Why no weight is ever seen, and what would change that.
+const BY_READINESS: &str = "areas are zones without regions: calls move by readiness, in one step, and standby and cloudStandbyPercent \
+                            have no effect; label the nodes with regions and give localities to get ramps";
 
 /// What a status is made of.
 #[derive(Clone, Copy, Debug)]
@@ -235,10 +240,6 @@ fn conditions(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Vec<Co
     let unsaved = told
         .unsaved
         .map(|why| ("MemoryNotWritten".to_owned(), why.to_owned()));
-    let routing = told
-        .held
-        .first()
-        .map(|(service, why, fix)| ("Held".to_owned(), format!("{service}: {why}; {fix}")));
     let unavailable = told.cluster.unavailable.iter().next();
     let unavailable = unavailable.map(|(_, why)| ("NoNode".to_owned(), why.clone()));
     let silent = any(&is_silence);
@@ -282,9 +283,25 @@ fn conditions(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Vec<Co
             String::new(),
             generation,
         ),
-        of("RoutingApplied", routing, "Writable"),
+        routing(told),
         of("CostMeasured", costs, "Measured"),
     ]
+}
+
+/// Whether rules can be written, and what moves the calls where that is no weight.
+fn routing(told: &Told<'_>) -> Condition {
+    let (is_applied, reason, message) = match (told.held.first(), told.config.steering) {
+        (Some((service, why, fix)), _) => (false, "Held", format!("{service}: {why}; {fix}")),
+        (None, Steering::Readiness) => (true, "ByReadiness", BY_READINESS.to_owned()),
+        (None, Steering::Weights) => (true, "Writable", String::new()),
+    };
+    condition(
+        "RoutingApplied",
+        Some(is_applied),
+        reason,
+        message,
+        told.generation,
+    )
 }
 
 fn within_band(accounts: &[(&AreaName, &Account<'_>)], generation: i64) -> Condition {
@@ -387,97 +404,4 @@ fn time(at: Timestamp) -> Time {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use gma_core::decide::Phase;
-
-    use super::*;
-
-    fn told(phase: Phase) -> EdgePlacementStatus {
-        let mut state = State::default();
-        state.edges.entry("edge-1".into()).or_default().phase = phase;
-        let mut config = Config::new("cloud".into(), ["edge-1".into()]);
-        config.mode = Mode::Enforce;
-        status(&Told {
-            now: Timestamp::from_start(Duration::from_secs(1_800_000_000)),
-            generation: 3,
-            config: &config,
-            state: &state,
-            cluster: &Cluster::default(),
-            held: &[],
-            pinned: &[],
-            unsaved: None,
-        })
-    }
-
-    fn held(reason: HoldReason) -> Phase {
-        Phase::Held {
-            reason,
-            since: Timestamp::default(),
-            alarm: None,
-        }
-    }
-
-    fn of(status: &EdgePlacementStatus, type_: &str) -> (String, String) {
-        let condition = status.conditions.iter().find(|one| one.type_ == type_).unwrap();
-        (condition.status.clone(), condition.reason.clone())
-    }
-
-    fn pair(status: &str, reason: &str) -> (String, String) {
-        (status.to_owned(), reason.to_owned())
-    }
-
-    #[test]
-    fn a_hold_that_a_person_must_end_is_not_ready_and_one_that_passes_is() {
-        let shape = HoldReason::RuleShape {
-            service: "cart".into(),
-            what: "it has a subset".to_owned(),
-        };
-        for (phase, ready, fresh) in [
-            (Phase::Observing, pair("True", "Enforcing"), "True"),
-            (held(HoldReason::NoTraffic), pair("True", "Enforcing"), "True"),
-            (
-                held(HoldReason::NotHeardYet),
-                pair("False", "NotHeardYet"),
-                "False",
-            ),
-            (held(shape), pair("False", "RuleShape"), "True"),
-        ] {
-            let status = told(phase.clone());
-            assert_eq!(of(&status, "Ready"), ready, "{phase:?}");
-            assert_eq!(of(&status, "TelemetryFresh").0, fresh, "{phase:?}");
-            assert_eq!(of(&status, "WithinBand"), pair("Unknown", "NoReading"));
-            assert_eq!(status.observed_generation, Some(3));
-        }
-    }
-
-    #[test]
-    fn what_is_only_read_is_not_of_the_essence() {
-        let before = told(Phase::Observing);
-        let mut after = before.clone();
-        for edge in &mut after.edges {
-            edge.measured = Some(MeasuredDelay::default());
-        }
-        if let Some(summary) = &mut after.summary {
-            summary.delay = "182.4ms".to_owned();
-        }
-        assert_eq!(essence(&after), essence(&before));
-        assert_ne!(essence(&told(held(HoldReason::NoTraffic))), essence(&before));
-    }
-
-    #[test]
-    fn a_condition_that_did_not_change_keeps_its_time() {
-        let mut before = told(Phase::Observing);
-        for condition in &mut before.conditions {
-            condition.last_transition_time = Time(jiff::Timestamp::UNIX_EPOCH);
-        }
-        let mut after = told(held(HoldReason::NotHeardYet));
-        keep_transitions(&mut after, &before);
-        for condition in &after.conditions {
-            let is_kept = condition.last_transition_time == Time(jiff::Timestamp::UNIX_EPOCH);
-            let has_changed = matches!(condition.type_.as_str(), "Ready" | "TelemetryFresh");
-            assert_eq!(is_kept, !has_changed, "{}", condition.type_);
-        }
-    }
-}
+mod tests;

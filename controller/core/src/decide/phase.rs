@@ -242,6 +242,19 @@ impl Phase {
         }
     }
 
+    /// How far the sequence of a plan is.
+    pub(super) fn progress(&self) -> Option<&Progress> {
+        match self {
+            Self::Acting { progress, .. } | Self::RollingBack { progress, .. } => Some(progress),
+            Self::Observing
+            | Self::Alarmed { .. }
+            | Self::Verifying { .. }
+            | Self::Relieving { .. }
+            | Self::CoolingDown { .. }
+            | Self::Held { .. } => None,
+        }
+    }
+
     /// The alarm that lasts.
     pub(super) const fn alarm(&self) -> Option<Alarm> {
         match self {

@@ -1,0 +1,133 @@
+use std::time::Duration;
+
+use gma_core::decide::Phase;
+
+use super::*;
+
+fn told(phase: Phase) -> EdgePlacementStatus {
+    let mut state = State::default();
+    state.edges.entry("edge-1".into()).or_default().phase = phase;
+    let mut config = Config::new("cloud".into(), ["edge-1".into()]);
+    config.mode = Mode::Enforce;
+    status(&Told {
+        now: Timestamp::from_start(Duration::from_secs(1_800_000_000)),
+        generation: 3,
+        config: &config,
+        state: &state,
+        cluster: &Cluster::default(),
+        held: &[],
+        pinned: &[],
+        unsaved: None,
+    })
+}
+
+fn held(reason: HoldReason) -> Phase {
+    Phase::Held {
+        reason,
+        since: Timestamp::default(),
+        alarm: None,
+    }
+}
+
+fn of(status: &EdgePlacementStatus, type_: &str) -> (String, String) {
+    let condition = status.conditions.iter().find(|one| one.type_ == type_).unwrap();
+    (condition.status.clone(), condition.reason.clone())
+}
+
+fn pair(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn a_hold_that_a_person_must_end_is_not_ready_and_one_that_passes_is() {
+    let shape = HoldReason::RuleShape {
+        service: "cart".into(),
+        what: "it has a subset".to_owned(),
+    };
+    for (phase, ready, fresh) in [
+        (Phase::Observing, pair("True", "Enforcing"), "True"),
+        (held(HoldReason::NoTraffic), pair("True", "Enforcing"), "True"),
+        (
+            held(HoldReason::NotHeardYet),
+            pair("False", "NotHeardYet"),
+            "False",
+        ),
+        (held(shape), pair("False", "RuleShape"), "True"),
+    ] {
+        let status = told(phase.clone());
+        assert_eq!(of(&status, "Ready"), ready, "{phase:?}");
+        assert_eq!(of(&status, "TelemetryFresh").0, fresh, "{phase:?}");
+        assert_eq!(of(&status, "WithinBand"), pair("Unknown", "NoReading"));
+        assert_eq!(status.observed_generation, Some(3));
+    }
+}
+
+#[test]
+fn by_readiness_it_says_what_there_is_not_and_why() {
+    let mut config = Config::new("cloud".into(), ["edge-1".into()]);
+    config.steering = Steering::Readiness;
+    let held = [(
+        ServiceName::from("cart"),
+        "two edges".to_owned(),
+        "regions".to_owned(),
+    )];
+    for (held, reason, words) in [
+        (
+            &held[..0],
+            pair("True", "ByReadiness"),
+            ["in one step", "regions"],
+        ),
+        (&held[..], pair("False", "Held"), ["two edges", "regions"]),
+    ] {
+        let status = status(&Told {
+            now: Timestamp::default(),
+            generation: 3,
+            config: &config,
+            state: &State::default(),
+            cluster: &Cluster::default(),
+            held,
+            pinned: &[],
+            unsaved: None,
+        });
+        assert_eq!(of(&status, "RoutingApplied"), reason);
+        let mut conditions = status.conditions.iter();
+        let said = &conditions
+            .find(|one| one.type_ == "RoutingApplied")
+            .unwrap()
+            .message;
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    assert_eq!(
+        of(&told(Phase::Observing), "RoutingApplied"),
+        pair("True", "Writable")
+    );
+}
+
+#[test]
+fn what_is_only_read_is_not_of_the_essence() {
+    let before = told(Phase::Observing);
+    let mut after = before.clone();
+    for edge in &mut after.edges {
+        edge.measured = Some(MeasuredDelay::default());
+    }
+    if let Some(summary) = &mut after.summary {
+        summary.delay = "182.4ms".to_owned();
+    }
+    assert_eq!(essence(&after), essence(&before));
+    assert_ne!(essence(&told(held(HoldReason::NoTraffic))), essence(&before));
+}
+
+#[test]
+fn a_condition_that_did_not_change_keeps_its_time() {
+    let mut before = told(Phase::Observing);
+    for condition in &mut before.conditions {
+        condition.last_transition_time = Time(jiff::Timestamp::UNIX_EPOCH);
+    }
+    let mut after = told(held(HoldReason::NotHeardYet));
+    keep_transitions(&mut after, &before);
+    for condition in &after.conditions {
+        let is_kept = condition.last_transition_time == Time(jiff::Timestamp::UNIX_EPOCH);
+        let has_changed = matches!(condition.type_.as_str(), "Ready" | "TelemetryFresh");
+        assert_eq!(is_kept, !has_changed, "{}", condition.type_);
+    }
+}
