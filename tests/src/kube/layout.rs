@@ -30,7 +30,7 @@ impl Layout {
 
 // === The objects ===
 
-fn deployment(namespace: &str, name: &str, app: &Value, node: String, replicas: u32) -> Value {
+fn deployment(namespace: &str, name: &str, app: &Value, node: &str, replicas: u32) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": name, "namespace": namespace},
@@ -72,17 +72,11 @@ pub(super) fn objects(namespace: &str, layout: Layout) -> String {
             "metadata": {"name": "web", "namespace": namespace},
             "spec": {"selector": web, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
         }),
-        deployment(namespace, CLOUD_DEPLOYMENT, &web, cloud, 1),
-        deployment(
-            namespace,
-            "gateway",
-            &json!({"istio": "gateway"}),
-            edge.clone(),
-            1,
-        ),
+        deployment(namespace, CLOUD_DEPLOYMENT, &web, &cloud, 1),
+        deployment(namespace, "gateway", &json!({"istio": "gateway"}), &edge, 1),
     ];
     if !layout.is_derived {
-        objects.push(deployment(namespace, EDGE_DEPLOYMENT, &web, edge, 0));
+        objects.push(deployment(namespace, EDGE_DEPLOYMENT, &web, &edge, 0));
     }
     objects.iter().map(|object| format!("---\n{object}\n")).collect()
 }

@@ -216,8 +216,10 @@ impl Progress {
 
     fn following(&self, turn: &Turn<'_>, plan: &mut Decision) -> Option<Stage> {
         let by_readiness = turn.config.by_readiness();
+        // The way back by readiness is there once its instances are.
+        let is_watched = self.pace == Pace::Ramp || !by_readiness;
         match &self.stage {
-            Stage::Starting(start) if !self.up.is_empty() && !(by_readiness && self.pace == Pace::AtOnce) => {
+            Stage::Starting(start) if is_watched && !self.up.is_empty() => {
                 plan.times.instances_ready.get_or_insert(turn.now);
                 Some(if by_readiness {
                     Stage::Arriving(arrival(&self.up, start, turn, plan))
