@@ -32,6 +32,10 @@ fn main() -> ExitCode {
             "a_service_goes_to_the_edge_and_deletion_restores_all",
             a_service_goes_to_the_edge_and_deletion_restores_all,
         )
+        .test(
+            "between_zones_without_regions_it_moves_by_readiness",
+            between_zones_without_regions_it_moves_by_readiness,
+        )
         .test("another_leader_goes_on", another_leader_goes_on)
         .test(
             "a_second_object_for_the_same_hosts_is_told_so",
@@ -157,6 +161,63 @@ async fn a_service_goes_to_the_edge_and_deletion_restores_all(cluster: &Cluster)
         replicas == 0 && !annotations.contains_key(gma_k8s::REPLICAS_ANNOTATION),
         "{annotations:?}"
     );
+    Ok(())
+}
+
+/// One rule is written, and never again: the instance moves the calls, there and back.
+async fn between_zones_without_regions_it_moves_by_readiness(cluster: &Cluster) -> anyhow::Result<()> {
+    install(cluster).await?;
+    let controller = Controller::start(cluster, "zones", 18051).await?;
+    let app = App::create_in_zones(cluster, "zones", controller.address).await?;
+    app.place(cluster).await?;
+    // What is placed, and what became of the newest decision.
+    let until_kept = async |placed: &str, what: &str| {
+        controller
+            .until(&format!("{what} is kept"), MOVE, async || {
+                let status = app.api().get(OBJECT).await?.status.unwrap_or_default();
+                let decision = status.decisions.first();
+                let is_kept = decision.is_some_and(|decision| {
+                    decision.what.starts_with(what) && decision.outcome.as_deref() == Some("Kept")
+                });
+                let is_placed = status.summary.as_ref().is_some_and(|now| now.placed == placed);
+                Ok(if is_kept && is_placed {
+                    Ok(status)
+                } else {
+                    Err(format!(
+                        "{}, {}",
+                        said(&controller).await,
+                        serde_json::to_string(&status)?
+                    ))
+                })
+            })
+            .await
+    };
+    let status = until_kept("1/1", "offload").await?;
+    let routing = status.conditions.iter().find(|one| one.type_ == "RoutingApplied");
+    ensure!(
+        routing.is_some_and(|one| one.reason == "ByReadiness" && one.message.contains("one step")),
+        "{routing:?}"
+    );
+    let rule = app.rule().await?.context("no rule")?;
+    let priority = "/spec/trafficPolicy/loadBalancer/localityLbSetting/failoverPriority";
+    ensure!(
+        rule.data.pointer(priority) == Some(&json!(["topology.kubernetes.io/zone"])),
+        "{:?}",
+        rule.data
+    );
+    ensure!(app.edge().await?.0 >= 1, "{:?}", app.edge().await?);
+
+    app.set_delays(Duration::from_millis(2), Duration::from_millis(5));
+    until_kept("0/1", "unoffload").await?;
+    ensure!(app.edge().await?.0 == 0, "{:?}", app.edge().await?);
+    let now = app.rule().await?.context("the rule is gone")?;
+    ensure!(
+        now.metadata.generation == Some(1) && now.metadata.uid == rule.metadata.uid,
+        "it was written again: {:?}",
+        now.metadata
+    );
+    delete(&controller, &app).await?;
+    ensure!(app.rule().await?.is_none(), "a rule is left");
     Ok(())
 }
 

@@ -56,6 +56,10 @@ fn main() -> ExitCode {
             "a_cloud_of_three_zones_keeps_three_shares",
             a_cloud_of_three_zones_keeps_three_shares,
         )
+        .test(
+            "zones_without_regions_move_by_readiness",
+            zones_without_regions_move_by_readiness,
+        )
         .run()
 }
 
@@ -391,4 +395,30 @@ async fn a_cloud_of_three_zones_keeps_three_shares(cluster: &Cluster) -> anyhow:
     let edge = split.get("edge-1").copied().unwrap_or(0);
     ensure!((395..=397).contains(&edge) && split.len() == 4, "{split:?}");
     Ok(())
+}
+
+/// The seeds' labels: no weight can name a zone, so one rule for all times, and calls follow what is Ready.
+async fn zones_without_regions_move_by_readiness(cluster: &Cluster) -> anyhow::Result<()> {
+    let (namespace, nodes) = ("bare", [("", "edge-bare"), ("", "cloud-bare")]);
+    let web = Web::start(cluster, namespace, "10.244.249.10", &nodes).await?;
+    scale(cluster, namespace, "web-edge-bare", 0).await?;
+    web.until_share(0).await.context("no endpoint at the edge")?;
+    let load = web.users.load(RATE, &[PATH]);
+    // What adoption writes; what an offload would write is the same.
+    web.shift(0).await?;
+    let written = web.stage.spec("gma-web").await?;
+    for _ in 0..3 {
+        for (replicas, share) in [(1, 100), (0, 0)] {
+            scale(cluster, namespace, "web-edge-bare", replicas).await?;
+            web.until_share(share)
+                .await
+                .with_context(|| format!("{replicas} at the edge"))?;
+            web.stage.step(u32::try_from(share)?).await?;
+        }
+    }
+    ensure!(web.stage.spec("gma-web").await? == written, "another rule");
+    web.stage.release().await?;
+    let sent = load.end().await;
+    println!("{} requests over 6 moves", sent.len());
+    all_ok(&sent)
 }

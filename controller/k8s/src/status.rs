@@ -10,6 +10,7 @@ use gma_core::decide::{
     Account, Config, Decision, HoldReason, Mode, Objective, Outcome, Position, State, accounts,
 };
 use gma_core::ids::{AreaName, ServiceName, Timestamp};
+use gma_core::routing::Steering;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;
 
@@ -18,6 +19,10 @@ use crate::api::{
     Shortage, Summary,
 };
 use crate::settings::service_name;
+
+/// Why no weight is ever seen, and what would change that.
+const BY_READINESS: &str = "areas are zones without regions: calls move by readiness, in one step, and standby and cloudStandbyPercent \
+                            have no effect; label the nodes with regions and give localities to get ramps";
 
 /// What the controller knows of an object.
 #[derive(Clone, Copy, Debug)]
@@ -258,10 +263,6 @@ fn conditions(told: &Told<'_>, known: &Known<'_>, accounts: &[(&AreaName, &Accou
     let unsaved = told
         .unsaved
         .map(|why| ("MemoryNotWritten".to_owned(), why.to_owned()));
-    let routing = known
-        .held
-        .first()
-        .map(|(service, why, fix)| ("Held".to_owned(), format!("{service}: {why}; {fix}")));
     let unavailable = told.cluster.unavailable.iter().next();
     let unavailable = unavailable.map(|(_, why)| ("NoNode".to_owned(), why.clone()));
     let silent = any(&is_silence);
@@ -308,9 +309,25 @@ fn conditions(told: &Told<'_>, known: &Known<'_>, accounts: &[(&AreaName, &Accou
             String::new(),
             generation,
         ),
-        of("RoutingApplied", routing, "Writable"),
+        routing(told, known),
         of("CostMeasured", costs, "Measured"),
     ]
+}
+
+/// Whether rules can be written, and what moves the calls where that is no weight.
+fn routing(told: &Told<'_>, known: &Known<'_>) -> Condition {
+    let (is_applied, reason, message) = match (known.held.first(), told.config.steering) {
+        (Some((service, why, fix)), _) => (false, "Held", format!("{service}: {why}; {fix}")),
+        (None, Steering::Readiness) => (true, "ByReadiness", BY_READINESS.to_owned()),
+        (None, Steering::Weights) => (true, "Writable", String::new()),
+    };
+    condition(
+        "RoutingApplied",
+        Some(is_applied),
+        reason,
+        message,
+        known.generation,
+    )
 }
 
 fn within_band(accounts: &[(&AreaName, &Account<'_>)], generation: i64) -> Condition {

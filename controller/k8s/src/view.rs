@@ -110,15 +110,6 @@ impl<'a> Seen<'a> {
         host: &ServiceName,
         routes: &BTreeMap<AreaName, Weights>,
     ) -> Result<crate::rule::Written, Held> {
-        if let AreaMap::Zones(_) = &self.wanted.areas {
-            return Err(Held {
-                why: Unroutable::RuleShape {
-                    what: "areas are given by zones, and calls can't be shifted in steps between them".to_owned(),
-                },
-                fix: "label the nodes with topology.kubernetes.io/region too, and give localities instead of zones"
-                    .to_owned(),
-            });
-        }
         let nobody = Sighting::default();
         let sighting = self.sightings.get(host).unwrap_or(&nobody);
         let mut callers = sighting.callers.clone();
@@ -148,7 +139,7 @@ impl<'a> Seen<'a> {
 /// What the core is told now.
 pub(crate) fn view(seen: &Seen<'_>) -> View {
     let mut view = View {
-        localities: localities(&seen.wanted.areas),
+        localities: localities(seen),
         ..View::default()
     };
     let pods = seen.pods();
@@ -263,8 +254,8 @@ fn ports(seen: &Seen<'_>, pod: &Pod) -> BTreeMap<u16, ServiceName> {
     ports
 }
 
-fn localities(areas: &AreaMap) -> BTreeMap<String, AreaName> {
-    match areas {
+fn localities(seen: &Seen<'_>) -> BTreeMap<String, AreaName> {
+    match &seen.wanted.areas {
         AreaMap::Localities(areas) => {
             let all = areas
                 .iter()
@@ -276,8 +267,16 @@ fn localities(areas: &AreaMap) -> BTreeMap<String, AreaName> {
             let all = areas
                 .iter()
                 .flat_map(|(area, zones)| zones.iter().map(move |zone| (area, zone)));
-            all.map(|(area, zone)| (format!("/{zone}"), area.clone()))
-                .collect()
+            let mut localities: BTreeMap<String, AreaName> = all
+                .map(|(area, zone)| (format!("/{zone}"), area.clone()))
+                .collect();
+            // A node that has a region all the same is reported with it.
+            for (_, node) in seen.index.nodes.all() {
+                if let Some(area) = seen.wanted.areas.area_of(&node.locality) {
+                    localities.insert(node.locality.to_string(), area.clone());
+                }
+            }
+            localities
         }
     }
 }

@@ -19,6 +19,7 @@ use prost::Message;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::layout::{Layout, object, objects};
 use crate::envoy;
 use crate::rig::Cluster;
 
@@ -48,8 +49,7 @@ pub struct Delays {
 pub struct App {
     client: Client,
     namespace: String,
-    /// Whether the edge's Deployment is left to the controller.
-    is_derived: bool,
+    layout: Layout,
     delays: Arc<Mutex<Delays>>,
     /// Where reports go: the Service follows the leader.
     controller: Arc<Mutex<SocketAddr>>,
@@ -77,7 +77,23 @@ impl App {
     /// # Errors
     /// The API server's.
     pub async fn create(cluster: &Cluster, namespace: &str, controller: SocketAddr) -> anyhow::Result<Self> {
-        Self::new(cluster, namespace, controller, false).await
+        Self::new(cluster, namespace, controller, Layout::default()).await
+    }
+
+    /// As [`Self::create`], on nodes with a zone label and no region.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn create_in_zones(
+        cluster: &Cluster,
+        namespace: &str,
+        controller: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        let layout = Layout {
+            is_zoned: true,
+            ..Layout::default()
+        };
+        Self::new(cluster, namespace, controller, layout).await
     }
 
     /// As [`Self::create`], without a Deployment for the edge.
@@ -89,18 +105,24 @@ impl App {
         namespace: &str,
         controller: SocketAddr,
     ) -> anyhow::Result<Self> {
-        Self::new(cluster, namespace, controller, true).await
+        let layout = Layout {
+            is_derived: true,
+            ..Layout::default()
+        };
+        Self::new(cluster, namespace, controller, layout).await
     }
 
     async fn new(
         cluster: &Cluster,
         namespace: &str,
         controller: SocketAddr,
-        is_derived: bool,
+        layout: Layout,
     ) -> anyhow::Result<Self> {
-        cluster.add_node("edge-1", "edge/edge-1").await?;
-        cluster.add_node("cloud-1", "cloud/cloud-1").await?;
-        cluster.apply(&objects(namespace, is_derived)).await?;
+        for area in ["edge", "cloud"] {
+            let locality = layout.locality(area).join("/");
+            cluster.add_node(&layout.node(area), &locality).await?;
+        }
+        cluster.apply(&objects(namespace, layout)).await?;
         cluster.until_ready(namespace, "app=web", 1).await?;
         cluster.until_ready(namespace, "istio=gateway", 1).await?;
         let delays = Arc::new(Mutex::new(Delays {
@@ -110,14 +132,14 @@ impl App {
         let controller = Arc::new(Mutex::new(controller));
         let task = play(
             cluster.client.clone(),
-            namespace.to_owned(),
+            (namespace.to_owned(), layout),
             Arc::clone(&delays),
             Arc::clone(&controller),
         );
         Ok(Self {
             client: cluster.client.clone(),
             namespace: namespace.to_owned(),
-            is_derived,
+            layout,
             delays,
             controller,
             _proxies: AbortOnDropHandle::new(tokio::spawn(task)),
@@ -137,7 +159,7 @@ impl App {
     /// # Errors
     /// The API server's.
     pub async fn place_with(&self, cluster: &Cluster, ramp: &Value) -> anyhow::Result<()> {
-        let mut object = object(&self.namespace, self.is_derived);
+        let mut object = object(&self.namespace, self.layout);
         let usual = object
             .pointer_mut("/spec/policy/ramp")
             .and_then(Value::as_object_mut);
@@ -175,6 +197,14 @@ impl App {
     /// The API server's.
     pub async fn share(&self) -> anyhow::Result<Option<u64>> {
         share(&self.rules()).await
+    }
+
+    /// The rule of the service, where there is one.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn rule(&self) -> anyhow::Result<Option<DynamicObject>> {
+        Ok(self.rules().get_opt("gma-web").await?)
     }
 
     /// Deployments of the namespace.
@@ -215,83 +245,11 @@ pub(super) fn share_of(rule: &DynamicObject) -> u64 {
     weight.unwrap_or(0)
 }
 
-// === The objects ===
-
-fn deployment(namespace: &str, name: &str, app: &Value, node: &str, replicas: u32) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": app.as_object().map(|labels| {
-                let mut labels = labels.clone();
-                labels.insert("of".to_owned(), name.into());
-                labels
-            })},
-            "template": {
-                "metadata": {
-                    "labels": app.as_object().map(|labels| {
-                        let mut labels = labels.clone();
-                        labels.insert("of".to_owned(), name.into());
-                        labels
-                    }),
-                    // As if Istio had injected a proxy; the stand-in for the kubelet starts none.
-                    "annotations": {"sidecar.istio.io/status": "{}"},
-                },
-                "spec": {
-                    "nodeSelector": {"kubernetes.io/hostname": node},
-                    "terminationGracePeriodSeconds": 1,
-                    "containers": [{"name": "app", "image": "pause"}],
-                },
-            },
-        },
-    })
-}
-
-fn objects(namespace: &str, is_derived: bool) -> String {
-    let web = json!({"app": "web"});
-    let mut objects = vec![
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
-        json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": "web", "namespace": namespace},
-            "spec": {"selector": web, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
-        }),
-        deployment(namespace, CLOUD_DEPLOYMENT, &web, "cloud-1", 1),
-        deployment(namespace, "gateway", &json!({"istio": "gateway"}), "edge-1", 1),
-    ];
-    if !is_derived {
-        objects.push(deployment(namespace, EDGE_DEPLOYMENT, &web, "edge-1", 0));
-    }
-    objects.iter().map(|object| format!("---\n{object}\n")).collect()
-}
-
-fn object(namespace: &str, is_derived: bool) -> Value {
-    let existing =
-        json!([{"name": "web", "edge": {"deployments": [{"edge": "edge-1", "name": EDGE_DEPLOYMENT}]}}]);
-    json!({
-        "apiVersion": "gma.dev/v1alpha1", "kind": "EdgePlacement",
-        "metadata": {"name": OBJECT, "namespace": namespace},
-        "spec": {
-            "areas": {
-                "cloud": {"localities": ["cloud"]},
-                "edges": [{
-                    "name": "edge-1", "localities": ["edge"],
-                    "gateway": {"namespace": namespace, "matchLabels": {"istio": "gateway"}},
-                    "objective": {"offloadAbove": "80ms", "unoffloadBelow": "10ms"},
-                }],
-            },
-            "services": if is_derived { json!([]) } else { existing },
-            "policy": {"mode": "Enforce", "ramp": {"verifyAtLeast": "5s", "verifyAtMost": "20s", "coolDown": "2s"}},
-        },
-    })
-}
-
 // === The played proxies ===
 
 async fn play(
     client: Client,
-    namespace: String,
+    (namespace, layout): (String, Layout),
     delays: Arc<Mutex<Delays>>,
     controller: Arc<Mutex<SocketAddr>>,
 ) {
@@ -314,7 +272,8 @@ async fn play(
                 .collect();
         }
         if let Ok(share) = share(&rules).await {
-            last = share.unwrap_or(0);
+            // Between zones without regions a rule has no weights, and an endpoint of one's own zone has everything.
+            last = share.map_or(0, |share| if layout.is_zoned { 100 } else { share });
         }
         let has_edge = known.iter().any(|(_, name, _)| is_at_edge(name));
         let share = if has_edge {
@@ -328,8 +287,13 @@ async fn play(
             let host = format!("web.{namespace}.svc.cluster.local");
             let series = match name.as_str() {
                 "gateway" => vec![
-                    outbound(&host, "cloud", REQUESTS * (100 - share) / 100, now.own + now.rtt),
-                    outbound(&host, "edge", REQUESTS * share / 100, now.own),
+                    outbound(
+                        &host,
+                        layout.locality("cloud"),
+                        REQUESTS * (100 - share) / 100,
+                        now.own + now.rtt,
+                    ),
+                    outbound(&host, layout.locality("edge"), REQUESTS * share / 100, now.own),
                 ],
                 name if is_at_edge(name) => vec![inbound(REQUESTS * share / 100, now.own)],
                 _ => vec![inbound(REQUESTS * (100 - share) / 100, now.own)],
@@ -376,14 +340,14 @@ fn ready(pod: &Pod, namespace: &str) -> Option<(String, String, String)> {
     ))
 }
 
-fn outbound(host: &str, region: &str, requests: u32, delay: Duration) -> Option<v1::Series> {
+fn outbound(host: &str, [region, zone]: [String; 2], requests: u32, delay: Duration) -> Option<v1::Series> {
     let key = v1::Key {
         direction: v1::Direction::Outbound.into(),
         service: host.to_owned(),
         port: 80,
         destination: Some(v1::Locality {
-            region: region.to_owned(),
-            zone: format!("{region}-1"),
+            region,
+            zone,
             sub_zone: String::new(),
         }),
         outcome: v1::Outcome::Ok.into(),

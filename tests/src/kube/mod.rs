@@ -5,6 +5,7 @@ mod app;
 mod command;
 mod controller;
 mod deployed;
+mod layout;
 mod mesh;
 mod shop;
 mod stage;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::ensure;
+use gma_k8s::locality::AreaMap;
 use serde_json::{Value, json};
 
 use super::controller::until;
@@ -34,7 +35,8 @@ pub struct Web<'a> {
 // === impl Web ===
 
 impl<'a> Web<'a> {
-    /// Starts a cell on each node; their localities are `REGION/NODE`. Returns once all answer.
+    /// Starts a cell on each node; their localities are `REGION/NODE`, and the gateway's `edge/edge-1`. Where regions are empty,
+    /// areas are zones, that at the edge the first, and the gateway is in it. Returns once all answer.
     ///
     /// # Errors
     /// Something does not start.
@@ -44,17 +46,23 @@ impl<'a> Web<'a> {
         address: &str,
         nodes: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        cluster.add_node("edge-1", "edge/edge-1").await?;
+        let (region, entry) = match nodes {
+            [("", first), ..] => ("", *first),
+            _ => ("edge", "edge-1"),
+        };
+        cluster.add_node(entry, &format!("{region}/{entry}")).await?;
         let folder = cluster.folder();
         let mut documents = manifests::namespace(folder, namespace, &[("web", &[])])?;
         for (region, node) in nodes {
             cluster.add_node(node, &format!("{region}/{node}")).await?;
             documents += &manifests::cells(folder, namespace, "web", node, 1);
         }
-        documents += &manifests::gateway(namespace, "edge-1", address, "web");
+        documents += &manifests::gateway(namespace, entry, address, "web");
         cluster.apply(&documents).await?;
         cluster.until_ready(namespace, "app=web", nodes.len()).await?;
-        cluster.until_ready(namespace, "istio=gateway-edge-1", 1).await?;
+        cluster
+            .until_ready(namespace, &format!("istio=gateway-{entry}"), 1)
+            .await?;
         let areas: [(&str, &[&str]); 2] = [("cloud", &["cloud"]), ("edge-1", &["edge"])];
         let reported: Vec<String> = nodes
             .iter()
@@ -63,6 +71,14 @@ impl<'a> Web<'a> {
         let reported: Vec<&str> = reported.iter().map(String::as_str).collect();
         let mut stage = Stage::new(cluster, namespace, "web", &areas, &reported).await?;
         stage.callers = [namespace.to_owned()].into();
+        if region.is_empty() {
+            let zone = |(_, node): &(&str, &str)| (*node).to_owned();
+            let (edge, cloud) = nodes.split_at(1);
+            stage.areas = AreaMap::Zones(BTreeMap::from([
+                ("cloud".into(), cloud.iter().map(zone).collect()),
+                ("edge-1".into(), edge.iter().map(zone).collect()),
+            ]));
+        }
         let web = Self {
             stage,
             users: Users::at(SocketAddr::new(address.parse()?, manifests::PORT)),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::AreaName;
 use crate::model::Standby;
-use crate::routing::SECOND_STEP;
+use crate::routing::{SECOND_STEP, Steering};
 use crate::snapshot::DelayStats;
 
 /// The statistic of the user delay that the band is about.
@@ -186,6 +186,8 @@ pub struct Config {
     pub edges: BTreeMap<AreaName, Objective>,
     /// How far to go.
     pub mode: Mode,
+    /// What moves calls. By readiness there are no steps, and of the standby forms there is failover alone.
+    pub steering: Steering,
     /// Nothing new begins. What is under way is finished, or taken back; weight is still taken from an instance that
     /// cannot serve.
     pub suspend: bool,
@@ -237,6 +239,7 @@ impl Config {
                 .map(|edge| (edge, Objective::default()))
                 .collect(),
             mode: Mode::Observe,
+            steering: Steering::Weights,
             suspend: false,
             consecutive: 3,
             alpha: 1e-4,
@@ -262,11 +265,17 @@ impl Config {
         }
     }
 
+    /// Whether instances that become Ready or go move the calls, and no weights.
+    pub(super) fn by_readiness(&self) -> bool {
+        self.steering == Steering::Readiness
+    }
+
     /// Weight of the edge for a service that is placed there, in the distribute form: above every step of a ramp, so
     /// that a finished move can be told from an unfinished one.
     pub(super) fn final_weight(&self, edge: &AreaName) -> u32 {
         match self.standby(edge) {
             Standby::Distribute(percent) => 100 - percent,
+            Standby::Failover if self.by_readiness() => 100,
             // The way to it and from it.
             Standby::Failover => 99,
         }
@@ -282,6 +291,9 @@ impl Config {
 
     /// Form of an edge.
     pub fn standby(&self, edge: &AreaName) -> Standby {
+        if self.by_readiness() {
+            return Standby::Failover;
+        }
         self.edges.get(edge).map(Objective::standby).unwrap_or_default()
     }
 

@@ -15,7 +15,7 @@ use super::prediction::Correction;
 use super::progress::{Advance, Pace, Progress, Turn};
 use super::reason::{Cause, HoldReason};
 use super::scaling::Autoscalers;
-use super::{Effect, Ledger, routes, verify};
+use super::{Effect, Ledger, readiness, routes, verify};
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::routing::SECOND_STEP;
 
@@ -47,7 +47,7 @@ impl Machine<'_> {
         let since = match &phase {
             Phase::Verifying { since, .. } => *since,
             Phase::Relieving { step, .. } => step.in_force().unwrap_or_default(),
-            _ => Timestamp::default(),
+            _ => self.edge.changed(),
         };
         let alarm = phase.alarm().map(|alarm| alarm.since);
         let since = evidence::Since { at: since, alarm };
@@ -138,7 +138,7 @@ impl Machine<'_> {
         if self.turn.cluster.unavailable.contains_key(self.turn.edge) {
             return phase;
         }
-        let broken = self.broken();
+        let broken = self.broken(&phase);
         for service in &broken {
             routes::set(
                 self.turn.wanted,
@@ -244,7 +244,10 @@ impl Machine<'_> {
     }
 
     /// Services with weight at the edge and no Ready instance there.
-    fn broken(&self) -> BTreeSet<ServiceName> {
+    fn broken(&self, phase: &Phase) -> BTreeSet<ServiceName> {
+        if self.turn.config.by_readiness() {
+            return readiness::broken(phase, self.placed(), &self.turn);
+        }
         let Turn {
             edge,
             cluster,
@@ -333,6 +336,11 @@ impl Machine<'_> {
     fn refused(&mut self, plan: Box<Decision>, refusal: Refusal) -> Phase {
         let Refusal { of, message } = refusal;
         match of {
+            // By readiness it has its calls as long as it is there.
+            Refused::Removal { service } if self.turn.config.by_readiness() => {
+                let services = BTreeSet::from([service]);
+                self.failed(plan, Cause::Refused { message, services })
+            }
             Refused::Removal { service } => {
                 self.blame(Direction::Unoffload, [service]);
                 self.done(plan, self.turn.now)

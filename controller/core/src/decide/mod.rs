@@ -33,6 +33,14 @@
 //!               replicas for the next step
 //! ```
 //!
+//! Where instances that become Ready move the calls themselves ([`crate::routing::Steering::Readiness`]) it is shorter:
+//!
+//! ```text
+//!  Starting ──────────► Arriving ─────────────► Scaling ────► Removing
+//!  Ensure; all Ready,   50 requests seen, …     Scale         Remove
+//!  no errors meanwhile
+//! ```
+//!
 //! Invariants, checked by the simulation in `tests`: weights of a caller area sum to 100; callers in the cloud use
 //! the cloud; nothing is removed from the cloud; no weight is put on an instance that is not Ready; an edge that
 //! is silent is not written to; plans of an hour are bounded; constant input comes to rest.
@@ -59,6 +67,7 @@ mod prediction;
 mod progress;
 mod propagation;
 mod ramp;
+mod readiness;
 mod reason;
 mod relief;
 mod replicas;

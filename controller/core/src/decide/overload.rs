@@ -47,6 +47,10 @@ use crate::snapshot::{Caller, Snapshot};
 
 /// What a service lost must be this share of the users' delay: less does not bring it back into the band.
 const LEAST_OF_DELAY: f64 = 0.05;
+/// By readiness an overloaded service is held: what it can't carry is given to no edge in addition.
+const NO_SHARES: &str = "it is overloaded at the edge, and by readiness no part of its calls can go back to the cloud: \
+                         give it more replicas there, or label the nodes with regions to get weights";
+
 /// One step of an overloaded service's weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -139,8 +143,8 @@ impl Machine<'_> {
     }
 
     /// The delay is above the band: begins to relieve the service that costs the users most, if one is overloaded; waits
-    /// where that will be known soon.
-    pub(super) fn relieve(&mut self, alarm: Alarm, reading: Reading) -> Option<Phase> {
+    /// where that will be known soon; holds where shares can't be given.
+    pub(super) fn relieve(&mut self, phase: &Phase, alarm: Alarm, reading: Reading) -> Option<Phase> {
         if self.turn.config.mode != Mode::Enforce {
             return None;
         }
@@ -162,6 +166,13 @@ impl Machine<'_> {
         let Some((service, strain, _)) = worst else {
             return unclear.then_some(Phase::Alarmed { alarm });
         };
+        if self.turn.config.by_readiness() {
+            let reason = HoldReason::RuleShape {
+                service,
+                what: NO_SHARES.to_owned(),
+            };
+            return Some(phase.clone().held(reason, Some(alarm), self.turn.now));
+        }
         let from = routes::share(self.turn.in_force, &service, self.turn.edge);
         let to = below(from)?;
         let trigger = Trigger::Overload {

@@ -242,6 +242,19 @@ impl Phase {
         }
     }
 
+    /// How far the sequence of a plan is.
+    pub(super) fn progress(&self) -> Option<&Progress> {
+        match self {
+            Self::Acting { progress, .. } | Self::RollingBack { progress, .. } => Some(progress),
+            Self::Observing
+            | Self::Alarmed { .. }
+            | Self::Verifying { .. }
+            | Self::Relieving { .. }
+            | Self::CoolingDown { .. }
+            | Self::Held { .. } => None,
+        }
+    }
+
     /// The alarm that lasts.
     pub(super) const fn alarm(&self) -> Option<Alarm> {
         match self {
@@ -338,6 +351,18 @@ impl EdgeState {
                 failed.remove(service);
             }
         }
+    }
+
+    /// When the last move had changed all that it did; none before says what the delay is now.
+    pub(super) fn changed(&self) -> Timestamp {
+        let changed = self.decisions.iter().rev().find_map(|decision| {
+            let times = &decision.times;
+            match decision.outcome {
+                Outcome::RolledBack { .. } | Outcome::Abandoned { .. } => times.finished,
+                _ => times.weights_final,
+            }
+        });
+        changed.unwrap_or_default()
     }
 
     /// Services that an offload which is kept brought back after an unoffload of which nobody could say whether it was

@@ -1,8 +1,9 @@
 //! The action sequence: rules → instances → Ready → weights up → cloud scaled → weights down → drained → removed.
 //!
 //! One sequence serves an offload (`up` only), an unoffload (`down` only), a swap (both, up first) and the way
-//! back (the same with the sets exchanged, without ramps). Each stage asserts the weights and instances that it
-//! stands for at every evaluation, so that a lost effect is repeated and a repeated one changes nothing.
+//! back (the same with the sets exchanged, without ramps); by readiness the stages of weights are left out. Each stage
+//! asserts the weights and instances that it stands for at every evaluation, so that a lost effect is repeated and a
+//! repeated one changes nothing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::config::Config;
 use super::plan::{Decision, Planner};
 use super::propagation::Propagation;
 use super::ramp;
+use super::readiness::{arrival, arrive};
 use super::reason::Cause;
 use super::routes;
 use super::stages::{Next, Shift, Stage, drain, lower, raise, remove, scale};
@@ -109,6 +111,11 @@ impl Progress {
         (!self.is_starting()).then_some(&self.up)
     }
 
+    /// Services whose instances are on their way.
+    pub(super) fn starting(&self) -> Option<&BTreeSet<ServiceName>> {
+        self.is_starting().then_some(&self.up)
+    }
+
     /// Whether it still waits for instances.
     pub(super) fn is_starting(&self) -> bool {
         matches!(self.stage, Stage::Starting(_))
@@ -122,6 +129,7 @@ impl Progress {
                 format!("weight of the edge {} %, waiting for replicas", shift.share)
             }
             Stage::Raising(shift) | Stage::Lowering(shift) => format!("weight of the edge {} %", shift.share),
+            Stage::Arriving(_) => "calls move by readiness, in one step".to_owned(),
             Stage::Scaling { .. } => "waiting for replicas in the cloud".to_owned(),
             Stage::Draining { .. } => {
                 format!("draining, {:.0} s of quiet", self.longest.quiet().as_secs_f64())
@@ -141,7 +149,7 @@ impl Progress {
                 later(since);
                 later(last_seen);
             }
-            Stage::Raising(shift) | Stage::Lowering(shift) => shift.postpone(by),
+            Stage::Raising(shift) | Stage::Arriving(shift) | Stage::Lowering(shift) => shift.postpone(by),
         }
     }
 
@@ -154,7 +162,7 @@ impl Progress {
                 self.stage = Stage::Starting(Start::new(now));
                 (!self.down.is_empty()).then_some(self)
             }
-            Stage::Raising(shift) | Stage::Lowering(shift) => {
+            Stage::Raising(shift) | Stage::Arriving(shift) | Stage::Lowering(shift) => {
                 shift.since = now;
                 Some(self)
             }
@@ -174,10 +182,16 @@ impl Progress {
     /// Goes on as far as what is seen allows.
     pub(super) fn advance(mut self, turn: &mut Turn<'_>, plan: &mut Decision) -> Advance {
         self.longest.observe(turn.snapshot, &self.down);
+        let by_readiness = turn.config.by_readiness();
         // More turns than any sequence has stages and steps.
         for _ in 0..16 {
             let next = match &mut self.stage {
-                Stage::Starting(started) => start(&self.up, &self.down, self.pace, started, turn),
+                Stage::Starting(started) => start(&self.up, &self.down, self.pace, started, turn, plan),
+                // Of a move that began by weights: there are none any more.
+                Stage::Raising(_) | Stage::Lowering(_) | Stage::Draining { .. } if by_readiness => {
+                    Next::Finished
+                }
+                Stage::Arriving(shift) => arrive(shift, turn, plan),
                 Stage::Raising(shift) => raise(&self.up, self.pace, shift, turn, plan),
                 Stage::Scaling { since } => scale(&self.down, *since, turn, plan),
                 Stage::Lowering(shift) => lower(&self.down, self.pace, shift, turn, plan),
@@ -201,18 +215,26 @@ impl Progress {
     }
 
     fn following(&self, turn: &Turn<'_>, plan: &mut Decision) -> Option<Stage> {
+        let by_readiness = turn.config.by_readiness();
+        // The way back by readiness is there once its instances are.
+        let is_watched = self.pace == Pace::Ramp || !by_readiness;
         match &self.stage {
-            Stage::Starting(start) if !self.up.is_empty() => {
+            Stage::Starting(start) if is_watched && !self.up.is_empty() => {
                 plan.times.instances_ready.get_or_insert(turn.now);
-                Some(Stage::Raising(self.first_rise(start, turn, plan)))
+                Some(if by_readiness {
+                    Stage::Arriving(arrival(&self.up, start, turn, plan))
+                } else {
+                    Stage::Raising(self.first_rise(start, turn, plan))
+                })
             }
-            Stage::Starting(_) | Stage::Raising(_) if self.down.is_empty() => None,
-            Stage::Starting(_) | Stage::Raising(_) => Some(match self.pace {
+            Stage::Starting(_) | Stage::Raising(_) | Stage::Arriving(_) if self.down.is_empty() => None,
+            Stage::Starting(_) | Stage::Raising(_) | Stage::Arriving(_) => Some(match self.pace {
                 Pace::Ramp => Stage::Scaling { since: turn.now },
                 // To a state that was there before: the cloud had its replicas.
-                Pace::AtOnce => Stage::Lowering(self.first_fall(turn, plan)),
+                Pace::AtOnce => self.fall(turn, plan),
             }),
-            Stage::Scaling { .. } => Some(Stage::Lowering(self.first_fall(turn, plan))),
+            Stage::Scaling { .. } => Some(self.fall(turn, plan)),
+            Stage::Lowering(_) if by_readiness => Some(Stage::Removing { since: turn.now }),
             Stage::Lowering(_) => {
                 let nobody_there = self
                     .down
@@ -228,7 +250,21 @@ impl Progress {
                 })
             }
             Stage::Draining { .. } => Some(Stage::Removing { since: turn.now }),
-            Stage::Removing { .. } => None,
+            Stage::Removing { .. } => {
+                if by_readiness {
+                    plan.times.weights_final = Some(turn.now);
+                }
+                None
+            }
+        }
+    }
+
+    /// What takes the calls from `down`: weights, or that it is removed.
+    fn fall(&self, turn: &Turn<'_>, plan: &Decision) -> Stage {
+        if turn.config.by_readiness() {
+            Stage::Removing { since: turn.now }
+        } else {
+            Stage::Lowering(self.first_fall(turn, plan))
         }
     }
 
@@ -242,7 +278,8 @@ impl Progress {
         let mut shift = Shift::new(first, frontier.clone(), turn.now);
         for share in [first, SECOND_STEP, last] {
             let routing = turn.with_shares(&self.up, last, &shift, share);
-            shift.expected_us.extend(turn.expect(share, &routing, plan));
+            let expected = turn.expect(share, turn.in_force, &routing, plan);
+            shift.expected_us.extend(expected);
         }
         shift
     }
@@ -254,7 +291,8 @@ impl Progress {
         }
         let mut shift = Shift::new(SECOND_STEP, frontier, turn.now);
         let routing = turn.with_shares(&self.down, 0, &shift, SECOND_STEP);
-        shift.expected_us.extend(turn.expect(SECOND_STEP, &routing, plan));
+        let expected = turn.expect(SECOND_STEP, turn.in_force, &routing, plan);
+        shift.expected_us.extend(expected);
         shift
     }
 }
@@ -302,14 +340,21 @@ impl Turn<'_> {
         routing
     }
 
-    /// The delay that a step should bring. Where the planner can't say: no worse than the worse end of the move.
-    fn expect(&self, share: u32, routing: &RoutingPlan, plan: &Decision) -> Option<(u32, f64)> {
+    /// The delay that a step from one routing to another should bring. Where the planner can't say: no worse than the
+    /// worse end of the move.
+    pub(super) fn expect(
+        &self,
+        share: u32,
+        from: &RoutingPlan,
+        to: &RoutingPlan,
+        plan: &Decision,
+    ) -> Option<(u32, f64)> {
         let planned = plan.planned.as_ref()?;
         // From what was measured when it was decided: while instances start, delays may be anything.
         let change_us = self.planner.change_us(
             self.edge,
-            self.in_force,
-            routing,
+            from,
+            to,
             planned.delay.as_ref(),
             self.snapshot,
             self.cluster,

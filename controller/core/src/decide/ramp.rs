@@ -173,14 +173,25 @@ pub(super) fn arrived(tallies: &Tallies) -> f64 {
         .sum()
 }
 
-/// Judges a step in which the new area's weight is `weight` percent, in force for `since`.
-/// A step up that nobody's requests prove is not left; a step down may be, because the cloud serves already.
-pub(super) fn judge(tallies: &Tallies, weight: u32, since: Duration, up: bool) -> Verdict {
+/// Errors in the new area that are more than elsewhere, in all services.
+pub(super) fn errors(tallies: &Tallies) -> Option<Cause> {
+    let (new, old) = sums(tallies);
+    errors_worse(new, old)
+}
+
+fn sums(tallies: &Tallies) -> (Seen, Seen) {
     let (mut new, mut old) = (Seen::default(), Seen::default());
     for tally in tallies.values() {
         new.add(tally.new, 1.0);
         old.add(tally.old, 1.0);
     }
+    (new, old)
+}
+
+/// Judges a step in which the new area's weight is `weight` percent, in force for `since`.
+/// A step up that nobody's requests prove is not left; a step down may be, because the cloud serves already.
+pub(super) fn judge(tallies: &Tallies, weight: u32, since: Duration, up: bool) -> Verdict {
+    let (new, old) = sums(tallies);
     if let Some(cause) = errors_worse(new, old) {
         return Verdict::Fail(cause);
     }

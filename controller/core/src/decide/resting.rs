@@ -48,7 +48,7 @@ impl Machine<'_> {
             return Next::Continue(phase.held(reason, Some(alarm), now));
         }
         if alarm.direction == Direction::Offload {
-            if let Some(relieving) = self.relieve(alarm, reading) {
+            if let Some(relieving) = self.relieve(&phase, alarm, reading) {
                 return Next::Continue(relieving);
             }
             if let Some(reason) = self.relieved() {

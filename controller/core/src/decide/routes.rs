@@ -49,6 +49,17 @@ pub(super) fn set(
         .insert(edge.clone(), weights);
 }
 
+/// Gives every edge the share that readiness gives it: all where its instance is Ready, else none.
+pub(super) fn set_by_readiness(plan: &mut RoutingPlan, cluster: &Cluster, config: &Config) {
+    let services: Vec<ServiceName> = plan.0.keys().cloned().collect();
+    for service in services {
+        for edge in config.edges.keys() {
+            let share = if is_ready(cluster, &service, edge) { 100 } else { 0 };
+            set(plan, &service, edge, &config.cloud, share);
+        }
+    }
+}
+
 /// Share of `edge` for its own callers of `service`; 0 where no rule says otherwise.
 pub(super) fn share(plan: &RoutingPlan, service: &ServiceName, edge: &AreaName) -> u32 {
     plan.0

@@ -33,6 +33,8 @@ pub(super) enum Stage {
     Starting(Start),
     /// Weights of `up` rise.
     Raising(Shift),
+    /// By readiness: `up` has its calls; they are watched.
+    Arriving(Shift),
     /// The cloud gets the replicas that the traffic of `down` needs.
     Scaling { since: Timestamp },
     /// Weights of `down` fall.
@@ -88,6 +90,20 @@ impl Shift {
             in_force: None,
             expected_us: Vec::new(),
             short: None,
+        }
+    }
+
+    /// A step whose calls have moved already, and are counted.
+    pub(super) fn moved(
+        share: u32,
+        services: BTreeSet<ServiceName>,
+        counter: Counter,
+        turn: &Turn<'_>,
+    ) -> Self {
+        let since = turn.now.after(turn.propagation.upper());
+        Self {
+            in_force: Some(InForce { since, counter }),
+            ..Self::new(share, services, turn.now)
         }
     }
 
@@ -246,7 +262,7 @@ pub(super) fn lower(
 }
 
 /// Judges a step by what its requests show from when its weights are followed.
-fn judge(
+pub(super) fn judge(
     shift: &mut Shift,
     to: &AreaName,
     weight: u32,
@@ -261,17 +277,18 @@ fn judge(
     if ramp::arrived(&window) > 0.0 && plan.times.first_shifted_request.is_none() {
         plan.times.first_shifted_request = Some(turn.now);
         // Only where nothing went there before it is surely a request by the new weights.
-        if up {
+        if up && !turn.config.by_readiness() {
             let took = turn.now.since(shift.since);
             plan.times.propagation = Some(took);
             turn.propagation.record(took, turn.now);
         }
     }
     let followed = in_force.since;
-    if turn.now < followed {
-        return Verdict::Wait;
-    }
     let tallies = in_force.counter.count(turn.snapshot, window);
+    if turn.now < followed {
+        // By readiness calls come from the first moment on; weights count none yet.
+        return ramp::errors(&tallies).map_or(Verdict::Wait, Verdict::Fail);
+    }
     let verdict = ramp::judge(&tallies, weight, turn.now.since(followed), up);
     if verdict != Verdict::Next {
         return verdict;
@@ -287,6 +304,8 @@ fn judge(
             }),
             None => Verdict::Next,
         },
+        // Requests were counted before: there is no slot of the delay yet.
+        None if turn.config.by_readiness() && turn.now.since(followed) < NEWEST => Verdict::Wait,
         None => Verdict::Next,
     }
 }
@@ -414,10 +433,14 @@ pub(super) fn remove(down: &BTreeSet<ServiceName>, since: Timestamp, turn: &mut 
             });
         }
     }
-    // What can't be removed carries no traffic; it is found again as unfinished.
-    if left && turn.now.since(since) < turn.config.ready_within {
+    if !left {
+        Next::Finished
+    } else if turn.now.since(since) < turn.config.ready_within {
         Next::Stay
+    } else if turn.config.by_readiness() {
+        Next::Fail(Cause::NotDrained)
     } else {
+        // What can't be removed carries no traffic; it is found again as unfinished.
         Next::Finished
     }
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::plan::Decision;
 use super::progress::{Pace, Turn};
-use super::ramp;
+use super::ramp::{self, Counter};
+use super::readiness;
 use super::reason::Cause;
 use super::stages::Next;
 use super::{forms, replicas, routes};
@@ -23,6 +25,9 @@ pub(super) struct Start {
     alive: BTreeSet<ServiceName>,
     /// Services that somebody at the edge was seen to call.
     pub(super) called: BTreeSet<ServiceName>,
+    /// By readiness: requests since the first instance was Ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) counter: Option<Counter>,
 }
 
 // === impl Start ===
@@ -33,6 +38,7 @@ impl Start {
             since: now,
             alive: BTreeSet::new(),
             called: BTreeSet::new(),
+            counter: None,
         }
     }
 
@@ -52,7 +58,8 @@ fn loosen(services: &BTreeSet<ServiceName>, turn: &mut Turn<'_>) -> Option<Cause
             turn.adopt.insert(service.clone());
             bare.insert(service.clone());
         }
-        if !forms::is_distribute(turn.in_force, service, &turn.config.cloud) {
+        // By readiness it is so whatever the rule's form.
+        if !turn.config.by_readiness() && !forms::is_distribute(turn.in_force, service, &turn.config.cloud) {
             tight = true;
             if routes::share(turn.wanted, service, turn.edge) == 100 {
                 let last = turn.config.final_weight(turn.edge);
@@ -76,6 +83,7 @@ pub(super) fn start(
     pace: Pace,
     start: &mut Start,
     turn: &mut Turn<'_>,
+    plan: &mut Decision,
 ) -> Next {
     let since = start.since;
     // What has no instance at the edge and no rule needs none to leave.
@@ -87,10 +95,17 @@ pub(super) fn start(
         None => {}
     }
     start.called.extend(ramp::frontier(turn.snapshot, turn.edge, up));
+    let by_readiness = turn.config.by_readiness();
+    if by_readiness
+        && pace == Pace::Ramp
+        && let Some(cause) = readiness::arriving(up, start, turn, plan)
+    {
+        return Next::Fail(cause);
+    }
     let last = turn.config.final_weight(turn.edge);
     let first = match pace {
-        Pace::Ramp => ramp::first_weight(turn.snapshot, turn.edge, start.frontier(up)),
-        Pace::AtOnce => last,
+        Pace::Ramp if !by_readiness => ramp::first_weight(turn.snapshot, turn.edge, start.frontier(up)),
+        Pace::Ramp | Pace::AtOnce => last,
     };
     let Start { alive, .. } = start;
     let (mut missing, mut failed, mut absent) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());

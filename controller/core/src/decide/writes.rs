@@ -30,13 +30,18 @@ impl Writes<'_> {
         adopt: &BTreeSet<ServiceName>,
         mut wanted: RoutingPlan,
     ) -> Option<Effect> {
-        let forms = Forms {
-            config: self.config,
-            snapshot: self.snapshot,
-            cluster: self.cluster,
-            in_force: self.in_force,
-        };
-        forms.settle(&mut wanted, |service| self.moving.get(service).cloned());
+        if self.config.by_readiness() {
+            // Nothing is ordered: what a stage wanted comes by itself, with its instances.
+            routes::set_by_readiness(&mut wanted, self.cluster, self.config);
+        } else {
+            let forms = Forms {
+                config: self.config,
+                snapshot: self.snapshot,
+                cluster: self.cluster,
+                in_force: self.in_force,
+            };
+            forms.settle(&mut wanted, |service| self.moving.get(service).cloned());
+        }
         let (snapshot, cluster, config) = (self.snapshot, self.cluster, self.config);
         let adopted = adoption.advance(snapshot, cluster, config, self.now, &mut wanted, adopt);
         wanted.0.retain(|service, _| adopted.contains(service));

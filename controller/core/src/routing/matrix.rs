@@ -20,6 +20,18 @@ pub enum Form {
     Failover,
 }
 
+/// What moves calls between areas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Steering {
+    /// The weights of the routes, in steps.
+    #[default]
+    Weights,
+    /// Instances that become Ready or go: a caller at an edge uses that edge while it has an endpoint there, else the
+    /// cloud. The weights of the routes have no say; they only tell where calls go.
+    Readiness,
+}
+
 /// Weights that istiod would refuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WeightsError {

@@ -7,13 +7,14 @@
 //! | in the cloud | cloud 100 |
 //! | `*`, last | cloud 100 |
 //!
-//! A rule has one of two forms, [`form`]. While weights move it is always distribute.
+//! A rule has one of two forms, [`form`]. While weights move it is always distribute. Where an area can't be addressed by a weight,
+//! instances that become Ready or go move the calls, [`Steering::Readiness`]: one rule for all times.
 
 mod matrix;
 mod rule;
 mod step;
 
-pub use matrix::{Form, WeightsError, check_plan, check_weights, form, resting};
+pub use matrix::{Form, Steering, WeightsError, check_plan, check_weights, form, resting};
 pub use rule::{
     DestinationRuleValues, Distribute, Failover, LoadBalancer, LocalityLbSetting, LocalityPattern,
     OutlierDetection, RuleError,

@@ -140,8 +140,10 @@ fn localities(inputs: &Inputs<'_>, nodes: &[Node]) -> Vec<Finding> {
         Some(AreaMap::Zones(_)) => {
             return vec![Finding::warning(
                 "spec.areas",
-                "areas are zones without regions: calls can't be weighted between them, and every service is held",
-                "label the nodes with topology.kubernetes.io/region too, and give localities instead of zones",
+                "areas are zones without regions: calls move by readiness, in one step, and at one edge alone; standby and \
+                 cloudStandbyPercent have no effect",
+                "label the nodes with topology.kubernetes.io/region too, and give localities instead of zones: then calls move \
+                 in steps",
             )];
         }
         Some(map) => {

@@ -347,7 +347,7 @@ const FAULTS: [(Plant, Severity, &str); 31] = [
             ]));
         },
         Severity::Warning,
-        "every service is held",
+        "calls move by readiness, in one step",
     ),
 ];
 

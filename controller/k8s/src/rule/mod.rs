@@ -31,12 +31,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gma_core::cluster::{Unroutable, Weights};
 use gma_core::ids::{AreaName, ServiceName};
+use gma_core::routing::Steering;
 use serde_json::Value;
 
 pub use body::{Release, release};
 pub use object::{ObjectError, Rule};
 pub use read::{in_force, says};
-pub use values::Steering;
 
 use crate::locality::{AreaMap, Locality};
 use crate::settings::service_name;

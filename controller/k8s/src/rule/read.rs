@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use gma_core::cluster::Weights;
 use gma_core::ids::{AreaName, ServiceName};
 use gma_core::routing::LocalityPattern;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::values::PRIORITY;
 use super::{Areas, Mesh, Rule};
 use crate::locality::{AreaMap, Locality};
 
 /// Routes of a service, by caller area; none where no rule of ours is in force. `ready` are the areas where it has a Ready
-/// instance: in the form failover nothing else decides. Where several rules are ours (a client's namespace has its own) and
+/// instance: in the form failover, and where zones have no regions, nothing else decides. Where several rules are ours (a client's namespace has its own) and
 /// differ, the one that is not as `ordered`: then the order is repeated.
 pub fn in_force(
     mesh: &Mesh,
@@ -48,10 +49,16 @@ fn routes(rule: &Rule, areas: Areas<'_>, ready: &BTreeSet<&AreaName>) -> Option<
     let setting = rule
         .spec
         .pointer("/trafficPolicy/loadBalancer/localityLbSetting")?;
-    if let Some(entries) = setting.get("distribute").and_then(Value::as_array) {
-        return Some(distributed(entries, areas));
+    if setting.get("failoverPriority") != Some(&json!(PRIORITY)) {
+        // Between zones without regions nothing else is in force.
+        let AreaMap::Localities(_) = areas.map else {
+            return None;
+        };
+        if let Some(entries) = setting.get("distribute").and_then(Value::as_array) {
+            return Some(distributed(entries, areas));
+        }
+        setting.get("failover").and_then(Value::as_array)?;
     }
-    setting.get("failover").and_then(Value::as_array)?;
     let to = |area: &AreaName| Weights::from([(area.clone(), 100)]);
     let by_readiness = areas.map.names().into_iter().map(|area| {
         let target = if ready.contains(area) { area } else { areas.cloud };

@@ -5,22 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use gma_core::cluster::{RoutingPlan, Unroutable};
 use gma_core::ids::AreaName;
 use gma_core::routing::{
-    DestinationRuleValues, Distribute, Form, LocalityPattern, OutlierDetection, RuleError, check_plan, form,
+    DestinationRuleValues, Distribute, Form, LocalityPattern, OutlierDetection, RuleError, Steering,
+    check_plan, form,
 };
 use serde_json::{Value, json};
 
 use super::{Areas, Held, Order};
-use crate::locality::AreaMap;
+use crate::locality::{AreaMap, ZONE};
 
-/// What moves calls between areas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Steering {
-    /// The weights of the routes.
-    Weights,
-    /// Instances that become Ready or go: zones without regions can't be weighted, a caller uses its own zone while that
-    /// has an endpoint. The weights of the routes have no say.
-    Readiness,
-}
+/// What a caller of one's own comes first by, where areas are zones.
+pub(super) const PRIORITY: [&str; 1] = [ZONE];
 
 /// Values to write.
 #[derive(Debug)]
@@ -62,15 +56,10 @@ fn by_weights(
     let endpoints = proven(areas, patterns, order)?;
     let form = form(order.routes, areas.cloud);
     if let (Form::Failover, Some(caller)) = (form, order.unlocated_caller) {
-        return Err(Held {
-            why: Unroutable::LocalityUnproven {
-                locality: format!("of its caller {caller}"),
-            },
-            fix: format!(
-                "give {caller} a locality (labels topology.kubernetes.io/region and zone of its node), or set \
-                 spec.policy.standby to distribute"
-            ),
-        });
+        return Err(unlocated(
+            caller,
+            "topology.kubernetes.io/region and zone of its node), or set spec.policy.standby to distribute",
+        ));
     }
     // Failover is from region to region: the areas' own patterns say which, whatever was reported.
     let names = if form == Form::Failover {
@@ -140,6 +129,16 @@ fn proven(
     Ok(proven)
 }
 
+/// Of failover each area takes its own callers first: one that is nowhere takes any.
+fn unlocated(caller: &str, labels: &str) -> Held {
+    Held {
+        why: Unroutable::LocalityUnproven {
+            locality: format!("of its caller {caller}"),
+        },
+        fix: format!("give {caller} a locality (labels {labels}"),
+    }
+}
+
 fn unproven<'a>(names: impl Iterator<Item = &'a str>) -> Held {
     let locality = names.collect::<Vec<_>>().join(", ");
     Held {
@@ -183,9 +182,12 @@ fn by_readiness(
     if !is_proven {
         return Err(unproven(cloud.iter().map(String::as_str)));
     }
+    if let Some(caller) = order.unlocated_caller {
+        return Err(unlocated(caller, "topology.kubernetes.io/zone of its node)"));
+    }
     let policy = json!({
         "loadBalancer": {"localityLbSetting": {
-            "enabled": true, "failoverPriority": ["topology.kubernetes.io/zone"],
+            "enabled": true, "failoverPriority": PRIORITY,
         }},
         "outlierDetection": serde_json::to_value(OutlierDetection::default()).unwrap_or_default(),
     });

@@ -15,6 +15,7 @@ use gma_core::decide::{Band, Config, Mode, Objective, Statistic};
 use gma_core::ids::{AreaName, ServiceName};
 use gma_core::measured::{ServiceSettings, Settings};
 use gma_core::model::{Capacity, Pin, Standby};
+use gma_core::routing::Steering;
 use gma_core::units::{BitsPerSecond, CpuCores, Gigabytes, Money};
 
 use crate::api;
@@ -102,11 +103,12 @@ pub fn convert(spec: &api::EdgePlacementSpec, hosts: &Hosts) -> Result<Wanted, F
         .map(|edge| AreaName::new(edge.name.as_str()))
         .collect();
     names(&cloud, &edge_names, &mut parser);
-    let config = config(spec, cloud.clone(), &edge_names, &mut parser);
+    let mut config = config(spec, cloud.clone(), &edge_names, &mut parser);
     let settings = Settings::new(cloud, edge_names);
     let areas = areas::areas(&spec.areas, &mut parser);
-    if let AreaMap::Localities(areas) = &areas {
-        areas::regions(areas, &config, &mut parser);
+    match &areas {
+        AreaMap::Localities(areas) => areas::regions(areas, &config, &mut parser),
+        AreaMap::Zones(_) => by_readiness(&mut config),
     }
     let mut wanted = Wanted {
         edges: edges(spec, &mut parser),
@@ -223,6 +225,14 @@ fn config(spec: &api::EdgePlacementSpec, cloud: AreaName, edges: &[AreaName], pa
         );
     }
     config
+}
+
+/// Zones without regions can't be weighted: no share stays on the cloud, whatever the policy asks for.
+fn by_readiness(config: &mut Config) {
+    config.steering = Steering::Readiness;
+    for objective in config.edges.values_mut() {
+        objective.standby = Some(Standby::Failover);
+    }
 }
 
 /// The form and share that the policy asks for; none: as each edge's statistic needs it.

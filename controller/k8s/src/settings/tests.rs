@@ -102,6 +102,20 @@ fn the_areas_know_their_localities() {
     assert!(matches!(wanted.areas, AreaMap::Zones(_)));
 }
 
+#[test]
+fn zones_without_regions_are_steered_by_readiness_whatever_the_standby() {
+    let mut object = file("accepted/zones-without-regions.yaml");
+    for percent in [None, Some(5)] {
+        object.spec.policy.cloud_standby_percent = percent;
+        let config = convert(&object.spec, &hosts()).unwrap().config;
+        assert_eq!(config.steering, Steering::Readiness);
+        assert_eq!(config.standby(&"edge-1".into()), Standby::Failover);
+        assert_eq!(config.edges[&"edge-1".into()].standby(), Standby::Failover);
+    }
+    let with_regions = convert(&file("accepted/minimal.yaml").spec, &hosts()).unwrap();
+    assert_eq!(with_regions.config.steering, Steering::Weights);
+}
+
 /// What the schema accepts the conversion accepts, and the other way round.
 #[test]
 fn schema_and_conversion_agree() {

@@ -69,6 +69,52 @@ fn a_hold_that_a_person_must_end_is_not_ready_and_one_that_passes_is() {
 }
 
 #[test]
+fn by_readiness_it_says_what_there_is_not_and_why() {
+    let mut config = Config::new("cloud".into(), ["edge-1".into()]);
+    config.steering = Steering::Readiness;
+    let held = [(
+        ServiceName::from("cart"),
+        "two edges".to_owned(),
+        "regions".to_owned(),
+    )];
+    for (held, reason, words) in [
+        (
+            &held[..0],
+            pair("True", "ByReadiness"),
+            ["in one step", "regions"],
+        ),
+        (&held[..], pair("False", "Held"), ["two edges", "regions"]),
+    ] {
+        let told = Told {
+            now: Timestamp::default(),
+            config: &config,
+            state: &State::default(),
+            cluster: &Cluster::default(),
+            short_if_lost: &BTreeMap::new(),
+            unsaved: None,
+        };
+        let known = Known {
+            generation: 3,
+            held,
+            pinned: &[],
+            no_metrics: None,
+        };
+        let status = status(&told, &known);
+        assert_eq!(of(&status, "RoutingApplied"), reason);
+        let mut conditions = status.conditions.iter();
+        let said = &conditions
+            .find(|one| one.type_ == "RoutingApplied")
+            .unwrap()
+            .message;
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    assert_eq!(
+        of(&told(Phase::Observing), "RoutingApplied"),
+        pair("True", "Writable")
+    );
+}
+
+#[test]
 fn what_is_only_read_is_not_of_the_essence() {
     let before = told(Phase::Observing);
     let mut after = before.clone();

@@ -2,12 +2,13 @@ use std::collections::BTreeMap;
 
 use gma_core::cluster::{Phase, ProxyRole, RoutingPlan, Unroutable};
 use gma_core::sightings::{Sighting, Sightings};
+use serde_json::{Value, json};
 
 use super::{Seen, View, view};
 use crate::api::EdgePlacementSpec;
 use crate::index::{Autoscaler, Deployment, InUse, Index, Node, Owner, Pod, Port, Service, Target};
 use crate::locality::Locality;
-use crate::rule::Mesh;
+use crate::rule::{Mesh, Rule};
 use crate::settings::{Hosts, convert};
 
 const WEB: &str = "web.shop.svc.cluster.local";
@@ -69,13 +70,26 @@ fn look(index: &Index, sightings: &Sightings) -> View {
 }
 
 fn with_seen<T>(index: &Index, sightings: &Sightings, look: impl FnOnce(&Seen<'_>) -> T) -> T {
-    let spec: EdgePlacementSpec = serde_json::from_value(serde_json::json!({
-        "areas": {
-            "cloud": {"localities": ["eu"]},
-            "edges": [{"name": "edge-1", "localities": ["lab"],
-                "gateway": {"namespace": "ingress", "matchLabels": {"istio": "gw"}},
-                "objective": {"offloadAbove": "80ms", "unoffloadBelow": "10ms"}}],
-        },
+    let areas = json!({
+        "cloud": {"localities": ["eu"]},
+        "edges": [{"name": "edge-1", "localities": ["lab"]}],
+    });
+    with_areas(areas, index, Vec::new(), sightings, look)
+}
+
+fn with_areas<T>(
+    mut areas: Value,
+    index: &Index,
+    rules: Vec<Rule>,
+    sightings: &Sightings,
+    look: impl FnOnce(&Seen<'_>) -> T,
+) -> T {
+    for edge in areas["edges"].as_array_mut().unwrap() {
+        edge["gateway"] = json!({"namespace": "ingress", "matchLabels": {"istio": "gw"}});
+        edge["objective"] = json!({"offloadAbove": "80ms", "unoffloadBelow": "10ms"});
+    }
+    let spec: EdgePlacementSpec = serde_json::from_value(json!({
+        "areas": areas,
         "services": [{"name": "web", "edge": {"deployments": [{"edge": "edge-1", "name": "web-edge"}]}}],
     }))
     .unwrap();
@@ -88,7 +102,7 @@ fn with_seen<T>(index: &Index, sightings: &Sightings, look: impl FnOnce(&Seen<'_
         index,
         mesh: &Mesh {
             root_namespace: "istio-system".to_owned(),
-            rules: Vec::new(),
+            rules,
         },
         wanted: &wanted,
         hosts: &hosts,
@@ -350,4 +364,89 @@ fn a_cloud_deployment_without_pods_is_found_by_its_template() {
     assert_eq!(cloud(&index), Ok("web-cloud".to_owned()));
     index.deployments.apply(key("shop", "web-canary"), of("web"));
     assert!(cloud(&index).unwrap_err().contains("web-canary, web-cloud"));
+}
+
+/// The index with the nodes' zones alone.
+fn mk_zones() -> Index {
+    let mut index = mk_index();
+    for (name, locality) in [("c1", "/a"), ("e1", "/x")] {
+        let node = Node {
+            locality: Locality::parse(locality),
+            is_usable: true,
+            ..Node::default()
+        };
+        index.nodes.apply(key("", name), node);
+    }
+    index
+}
+
+#[test]
+fn between_zones_the_ready_instance_is_the_routing_and_one_edge_is_all() {
+    let mut index = mk_zones();
+    let called = Sighting {
+        localities: ["/a/".to_owned()].into(),
+        callers: ["shop".to_owned()].into(),
+    };
+    let sightings = Sightings::from([(WEB.into(), called)]);
+    let edge = |name: &str, zone: &str| json!({"name": name, "zones": [zone]});
+    let one = json!({"cloud": {"zones": ["a"]}, "edges": [edge("edge-1", "x")]});
+    let two = json!({"cloud": {"zones": ["a"]}, "edges": [edge("edge-1", "x"), edge("edge-2", "y")]});
+
+    // Without a rule it may have one, which is the same for any share.
+    let to_cloud = BTreeMap::from([("edge-1".into(), BTreeMap::from([("cloud".into(), 100)]))]);
+    let body = with_areas(one.clone(), &index, Vec::new(), &sightings, |seen| {
+        assert!(view(seen).held.is_empty());
+        let mut writes = seen.order(&WEB.into(), &to_cloud).unwrap().writes;
+        writes.remove(0).body
+    });
+    let mut rule = body;
+    rule["metadata"]["managedFields"] = json!([{"manager": "gma", "operation": "Apply", "fieldsV1": {"f:spec": {
+        "f:trafficPolicy": {"f:loadBalancer": {"f:localityLbSetting": {"f:failoverPriority": {}}}},
+    }}}]);
+    let rules = vec![Rule::try_new(&rule, "cluster.local").unwrap()];
+    let share = |index: &Index| {
+        with_areas(one.clone(), index, rules.clone(), &sightings, |seen| {
+            let view = view(seen);
+            assert!(view.held.is_empty(), "{:?}", view.held);
+            view.cluster.routing.0[&WEB.into()][&"edge-1".into()].clone()
+        })
+    };
+    assert_eq!(share(&index), [("cloud".into(), 100)].into());
+    let deployment = Deployment {
+        replicas: 1,
+        ..Deployment::default()
+    };
+    index.deployments.apply(key("shop", "web-edge"), deployment);
+    let mut pod = mk_pod("web", Some("e1"), "web-edge", false);
+    index.pods.apply(key("shop", "web-edge-1"), pod.clone());
+    assert_eq!(share(&index), [("cloud".into(), 100)].into());
+    pod.is_ready = true;
+    index.pods.apply(key("shop", "web-edge-1"), pod);
+    assert_eq!(share(&index), [("edge-1".into(), 100)].into());
+
+    let held = with_areas(two, &index, rules.clone(), &sightings, |seen| view(seen).held);
+    assert!(
+        matches!(&held[&WEB.into()].why, Unroutable::RuleShape { what } if what.contains("there are 2")),
+        "{held:?}"
+    );
+}
+
+#[test]
+fn a_zone_is_known_by_itself_and_with_the_region_that_a_node_has_all_the_same() {
+    let mut index = mk_zones();
+    let node = Node {
+        locality: Locality::parse("lab/x"),
+        is_usable: true,
+        ..Node::default()
+    };
+    index.nodes.apply(key("", "e1"), node);
+    let areas = json!({"cloud": {"zones": ["a"]}, "edges": [{"name": "edge-1", "zones": ["x"]}]});
+    let found = with_areas(areas, &index, Vec::new(), &Sightings::new(), view).localities;
+    let expected = [("/a", "cloud"), ("/x", "edge-1"), ("lab/x", "edge-1")];
+    assert_eq!(
+        found,
+        expected
+            .map(|(locality, area)| (locality.to_owned(), area.into()))
+            .into()
+    );
 }

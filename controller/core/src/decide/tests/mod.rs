@@ -8,6 +8,7 @@ mod holds;
 mod overload;
 mod planner;
 mod random;
+mod readiness;
 mod repeated;
 mod replicas;
 mod restarts;

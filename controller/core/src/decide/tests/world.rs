@@ -17,7 +17,7 @@ use crate::decide::{
 };
 use crate::ids::{AreaName, ServiceName, Timestamp};
 use crate::model::Standby;
-use crate::routing::{Form, check_plan, form, resting};
+use crate::routing::{Form, Steering, check_plan, form, resting};
 use crate::snapshot::{ServiceCoverage, Snapshot};
 
 pub(super) const CLOUD: &str = "cloud";
@@ -131,6 +131,13 @@ impl World {
         }
     }
 
+    /// One whose areas are zones without regions.
+    pub(super) fn by_readiness(edges: &[&str]) -> Self {
+        let mut world = Self::new(edges);
+        world.config.steering = Steering::Readiness;
+        world
+    }
+
     pub(super) fn edge(&mut self) -> &mut EdgeWorld {
         self.edges.get_mut(&area(EDGE)).unwrap()
     }
@@ -151,7 +158,24 @@ impl World {
     }
 
     pub(super) fn share(&self, service: &str) -> u32 {
-        routes::share(&self.routing, &service.into(), &area(EDGE))
+        routes::share(&self.in_force(), &service.into(), &area(EDGE))
+    }
+
+    /// What calls go by: the weights that were written, or where there is a rule and an instance that is Ready.
+    fn in_force(&self) -> RoutingPlan {
+        let mut routing = self.routing.clone();
+        if self.config.steering == Steering::Weights {
+            return routing;
+        }
+        for (service, rule) in &mut routing.0 {
+            for (caller, weights) in rule {
+                let instance = self.instances.get(&(service.clone(), caller.clone()));
+                let is_ready = instance.is_some_and(|(life, _)| *life == Life::Ready);
+                let to = if is_ready { caller.clone() } else { area(CLOUD) };
+                *weights = Weights::from([(to, 100)]);
+            }
+        }
+        routing
     }
 
     pub(super) fn placed(&self) -> Vec<&str> {
@@ -209,7 +233,7 @@ impl World {
         }
         for name in self.edges.keys().cloned().collect::<Vec<_>>() {
             let factor = 1.0 + self.noise * (2.0 * self.uniform() - 1.0);
-            let routing = self.routing.clone();
+            let routing = self.in_force();
             self.edges.get_mut(&name).unwrap().serve(&name, &routing, factor);
         }
         self.turn();
@@ -247,7 +271,7 @@ impl World {
             };
         Cluster {
             instances: self.instances.iter().map(instance).collect(),
-            routing: self.routing.clone(),
+            routing: self.in_force(),
             unavailable: self.unavailable.clone(),
             unroutable: self.unroutable.clone(),
         }
@@ -379,7 +403,12 @@ impl World {
                 Effect::Remove { service, area: at } => {
                     assert!(!self.edges[at].silent, "silent {at}\n{}", story());
                     let share = routes::share(&self.routing, service, at);
-                    assert_eq!(share, 0, "{service} removed under traffic\n{}", story());
+                    let is_steered = self.config.steering == Steering::Readiness;
+                    assert!(
+                        is_steered || share == 0,
+                        "{service} removed under traffic\n{}",
+                        story()
+                    );
                 }
                 Effect::Scale { area: at, .. } => assert_eq!(*at, area(CLOUD)),
                 Effect::Route { plan } => self.check_routing(plan, &in_force, &cluster),

@@ -1,12 +1,12 @@
 //! Localities: what is proven, what lies outside, and the forms of a rule.
 
 use gma_core::cluster::Unroutable;
+use gma_core::routing::Steering;
 use serde_json::json;
 
 use super::cases::{distribute, shape};
 use super::world::{World, localities, refuses, routes, zones};
 use crate::locality::Locality;
-use crate::rule::Steering;
 
 #[test]
 fn a_cloud_that_was_not_reported_is_held() {
@@ -132,6 +132,14 @@ fn zones_without_regions_move_by_readiness() {
     assert!(two_edges.contains("there are 2"), "{two_edges}");
     let (two_zones, _) = shape(&world(&[("cloud", &["cloud", "cloud-2"]), ("edge-1", &["e1"])]));
     assert!(two_zones.contains("2 zones"), "{two_zones}");
+
+    // A caller that is nowhere would use the edge like the cloud.
+    one.unlocated = Some("istio-ingress/gw");
+    let held = one.write().unwrap_err();
+    assert!(
+        matches!(held.why, Unroutable::LocalityUnproven { .. }) && held.fix.contains("istio-ingress/gw"),
+        "{held:?}"
+    );
 }
 
 #[test]

@@ -80,23 +80,23 @@ fn read(
     ready: &[&str],
     ordered: Option<&BTreeMap<AreaName, Weights>>,
 ) -> Option<BTreeMap<AreaName, Weights>> {
+    read_in(&map(), rules, ready, ordered)
+}
+
+fn read_in(
+    map: &AreaMap,
+    rules: Vec<Rule>,
+    ready: &[&str],
+    ordered: Option<&BTreeMap<AreaName, Weights>>,
+) -> Option<BTreeMap<AreaName, Weights>> {
     let mesh = Mesh {
         root_namespace: "istio-system".to_owned(),
         rules,
     };
-    let (cloud, map) = (AreaName::from("cloud"), map());
+    let cloud = AreaName::from("cloud");
     let ready: Vec<AreaName> = ready.iter().map(|area| (*area).into()).collect();
     let ready: BTreeSet<&AreaName> = ready.iter().collect();
-    in_force(
-        &mesh,
-        Areas {
-            cloud: &cloud,
-            map: &map,
-        },
-        &HOST.into(),
-        &ready,
-        ordered,
-    )
+    in_force(&mesh, Areas { cloud: &cloud, map }, &HOST.into(), &ready, ordered)
 }
 
 #[test]
@@ -117,6 +117,44 @@ fn with_failover_an_edge_has_what_it_has_a_ready_instance_for() {
     let rule = stored(body(&routes(&[("edge-1", 100), ("edge-2", 0)])), MANAGER);
     let found = read(vec![rule], &["cloud", "edge-1"], None);
     assert_eq!(found, Some(routes(&[("edge-1", 100), ("edge-2", 0)])));
+}
+
+#[test]
+fn between_zones_an_edge_has_what_it_has_a_ready_instance_for() {
+    let zone = |name: &str| [name.to_owned()].into();
+    let zones = AreaMap::Zones(BTreeMap::from([
+        ("cloud".into(), zone("a")),
+        ("edge-1".into(), zone("x")),
+    ]));
+    let rule = |setting: Value| {
+        let policy = json!({"loadBalancer": {"localityLbSetting": setting}});
+        let body = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+            "metadata": {"name": "gma-cart", "namespace": "shop"},
+            "spec": {"host": HOST, "trafficPolicy": policy},
+        });
+        vec![stored(body, MANAGER)]
+    };
+    let ours = || rule(json!({"enabled": true, "failoverPriority": ["topology.kubernetes.io/zone"]}));
+    for (ready, share) in [(&["cloud"][..], 0), (&["cloud", "edge-1"], 100)] {
+        let found = read_in(&zones, ours(), ready, None);
+        assert_eq!(found, Some(routes(&[("edge-1", share)])), "{ready:?}");
+    }
+    // Once areas have regions it is read all the same, until weights replace it.
+    let found = read(ours(), &["cloud", "edge-1"], None);
+    assert_eq!(found, Some(routes(&[("edge-1", 100), ("edge-2", 0)])));
+    // The other way round no weight is in force, and what does not go by the zone alone is not ours.
+    for other in [
+        json!({"distribute": [{"from": "*", "to": {"eu": 100}}]}),
+        json!({"failover": [{"from": "lab", "to": "eu"}]}),
+        json!({"failoverPriority": ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"]}),
+    ] {
+        assert_eq!(
+            read_in(&zones, rule(other.clone()), &["edge-1"], None),
+            None,
+            "{other}"
+        );
+    }
 }
 
 #[test]
