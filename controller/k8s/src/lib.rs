@@ -40,6 +40,7 @@ mod memory;
 mod object;
 mod pins;
 mod remove;
+mod returning;
 pub mod rule;
 pub mod settings;
 mod status;

@@ -5,6 +5,7 @@ use gma_core::decide::{Config, Effect, State};
 use gma_core::ids::{ServiceName, Timestamp};
 use gma_core::measured::Settings;
 use gma_core::sightings::Sightings;
+use tokio::time::Instant;
 
 use crate::act::Hand;
 use crate::edge::Followed;
@@ -12,6 +13,7 @@ use crate::error::ActError;
 use crate::kube_api::{Id, Kube};
 use crate::memory::Memory;
 use crate::pins::Completed;
+use crate::returning::Returning;
 use crate::settings::Wanted;
 use crate::status::{Told, status};
 use crate::teller::Teller;
@@ -31,6 +33,7 @@ pub struct Object {
     pub(crate) base: Settings,
     pub(crate) completed: Completed,
     pub(crate) followed: Followed,
+    returning: Returning,
     memory: Memory,
     pub(crate) teller: Teller,
     /// Of the last look.
@@ -53,6 +56,7 @@ impl Object {
             routed: RoutingPlan::default(),
             completed: Completed::default(),
             followed: Followed::default(),
+            returning: Returning::default(),
             held: Vec::new(),
             pinned: Vec::new(),
         };
@@ -81,7 +85,8 @@ impl Object {
         }
         self.sightings = sightings;
         self.complete();
-        let view = self.seen(view);
+        let mut view = self.seen(view);
+        self.returning.settle(&mut view.cluster, Instant::now());
         self.routed = view.cluster.routing.clone();
         let held: Vec<_> = view
             .held
