@@ -403,9 +403,10 @@ mod tests {
 
     use super::*;
 
-    fn told(phase: Phase) -> EdgePlacementStatus {
+    fn told(phase: Phase, unread: Option<HoldReason>) -> EdgePlacementStatus {
         let mut state = State::default();
-        state.edges.entry("edge-1".into()).or_default().phase = phase;
+        let edge = state.edges.entry("edge-1".into()).or_default();
+        (edge.phase, edge.unread) = (phase, unread);
         let mut config = Config::new("cloud".into(), ["edge-1".into()]);
         config.mode = Mode::Enforce;
         status(&Told {
@@ -453,17 +454,21 @@ mod tests {
             ),
             (held(shape), pair("False", "RuleShape"), "True"),
         ] {
-            let status = told(phase.clone());
+            let status = told(phase.clone(), None);
             assert_eq!(of(&status, "Ready"), ready, "{phase:?}");
             assert_eq!(of(&status, "TelemetryFresh").0, fresh, "{phase:?}");
             assert_eq!(of(&status, "WithinBand"), pair("Unknown", "NoReading"));
             assert_eq!(status.observed_generation, Some(3));
         }
+        // Silence while something is under way is no hold.
+        let until = Timestamp::default();
+        let silent = told(Phase::CoolingDown { until }, Some(HoldReason::NotHeardYet));
+        assert_eq!(of(&silent, "TelemetryFresh"), pair("False", "NotHeardYet"));
     }
 
     #[test]
     fn what_is_only_read_is_not_of_the_essence() {
-        let before = told(Phase::Observing);
+        let before = told(Phase::Observing, None);
         let mut after = before.clone();
         for edge in &mut after.edges {
             edge.measured = Some(MeasuredDelay::default());
@@ -472,16 +477,17 @@ mod tests {
             summary.delay = "182.4ms".to_owned();
         }
         assert_eq!(essence(&after), essence(&before));
-        assert_ne!(essence(&told(held(HoldReason::NoTraffic))), essence(&before));
+        let held = told(held(HoldReason::NoTraffic), None);
+        assert_ne!(essence(&held), essence(&before));
     }
 
     #[test]
     fn a_condition_that_did_not_change_keeps_its_time() {
-        let mut before = told(Phase::Observing);
+        let mut before = told(Phase::Observing, None);
         for condition in &mut before.conditions {
             condition.last_transition_time = Time(jiff::Timestamp::UNIX_EPOCH);
         }
-        let mut after = told(held(HoldReason::NotHeardYet));
+        let mut after = told(held(HoldReason::NotHeardYet), None);
         keep_transitions(&mut after, &before);
         for condition in &after.conditions {
             let is_kept = condition.last_transition_time == Time(jiff::Timestamp::UNIX_EPOCH);
