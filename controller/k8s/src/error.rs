@@ -51,6 +51,9 @@ fn classify(what: &str, error: &kube::Error) -> ActError {
             "{text}; apply the roles of deploy/base/rbac.yaml, or correct the quota"
         )),
         409 => ActError::Failed(format!("{text}; it is read again and tried again")),
+        500 if lacks_a_webhook(status) => {
+            ActError::Failed(format!("{text}; it is tried again: does istiod run?"))
+        }
         _ => ActError::Failed(text),
     }
 }
@@ -59,12 +62,23 @@ fn is_of_a_webhook(status: &Status) -> bool {
     status.message.contains("admission webhook")
 }
 
+/// The API server could not ask the one whose consent it needs.
+fn lacks_a_webhook(status: &Status) -> bool {
+    status.message.contains("failed calling webhook")
+}
+
 fn said(status: &Status) -> String {
-    if status.message.is_empty() {
+    let text = if status.message.is_empty() {
         format!("{} ({})", status.reason, status.code)
     } else {
         status.message.clone()
+    };
+    if status.code == 429 {
+        return format!(
+            "the API server takes no more requests now (429, {text}); if that lasts, see which FlowSchema limits this account"
+        );
     }
+    text
 }
 
 /// An error with its causes.
@@ -85,4 +99,26 @@ pub(crate) fn explain(error: &(dyn Error + 'static)) -> String {
         at = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_tried_again_and_says_what_to_look_at() {
+        let busy = "Too many requests, please try again later.";
+        let away =
+            "Internal error occurred: failed calling webhook \"rev.validation.istio.io\": connection refused";
+        for (code, message, says) in [(429, busy, "FlowSchema"), (500, away, "does istiod run?")] {
+            let status = Status::failure(message, "").with_code(code);
+            let error = kube::Error::Api(status.boxed());
+            let act = classify("DestinationRule shop/gma-web", &error);
+            assert!(
+                matches!(&act, ActError::Failed(text) if text.contains(message) && text.contains(says)),
+                "{act}"
+            );
+            assert!(explain(&error).contains(message));
+        }
+    }
 }

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::client::ClientBuilder;
+use kube::client::retry::RetryPolicy;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tower::buffer::BufferLayer;
+use tower::retry::RetryLayer;
 use tracing::warn;
 
 use crate::FINALIZER;
@@ -28,6 +33,11 @@ pub const LEASE: &str = "gma";
 
 /// Objects that one controller looks after: each has rounds of its own twice a second, and telemetry.
 pub const MAX_STEERED: usize = 100;
+
+/// How often a request is repeated. The API server asks for a pause of 1 s; an answer is waited for 3 s.
+const MOST_REPEATS: u32 = 2;
+/// Requests that wait for a connection; what is beyond waits before.
+const WAITING_REQUESTS: usize = 1024;
 
 /// Where the controller runs, and what the cluster calls things.
 #[derive(Clone, Debug)]
@@ -133,8 +143,8 @@ impl Kube {
         watches: &mut JoinSet<()>,
         candidacy: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
-        let config = configuration().await?;
-        let client = Client::try_from(config).context("the configuration of the cluster can't be used")?;
+        let client =
+            patient(configuration().await?).context("the configuration of the cluster can't be used")?;
         let index = SharedIndex::default();
         watch::start(&client, &settings.domain, &index, watches);
         let (candidate, leadership) =
@@ -259,6 +269,22 @@ impl Kube {
             );
         }
     }
+}
+
+/// A client that asks again when the API server says so (429, 503, 504), for no longer than who asked waits: then its answer is
+/// known. kube's own patience of 15 times would outlast that, and all that was known is that there was no answer.
+fn patient(mut config: kube::Config) -> anyhow::Result<Client> {
+    config.default_retry = false;
+    let policy = RetryPolicy::new(
+        Duration::from_millis(5),
+        Duration::from_secs(1),
+        MOST_REPEATS,
+        true,
+    )?;
+    let client = ClientBuilder::try_from(config)?
+        .with_layer(&BufferLayer::new(WAITING_REQUESTS))
+        .with_layer(&RetryLayer::new(policy));
+    Ok(client.build())
 }
 
 /// Which cluster, as kubectl reads it.

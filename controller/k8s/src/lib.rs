@@ -41,6 +41,7 @@ mod metrics;
 mod object;
 mod pins;
 mod remove;
+mod returning;
 pub mod rule;
 pub mod settings;
 mod status;

@@ -1,7 +1,7 @@
 //! What pods use, by `metrics.k8s.io`. It has no watch: it is asked, for the namespaces that have an object.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gma_core::cluster::Cluster;
 use gma_core::ids::{AreaName, ServiceName};
@@ -9,7 +9,7 @@ use kube::api::{DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::error::explain;

@@ -1,12 +1,11 @@
 //! One `EdgePlacement` in the hands of the leader.
 
-use std::time::Instant;
-
 use gma_core::cluster::RoutingPlan;
 use gma_core::decide::Effect;
 use gma_core::ids::ServiceName;
 use gma_core::measured::Settings;
 use gma_core::sightings::Sightings;
+use tokio::time::Instant;
 
 use crate::act::Hand;
 use crate::edge::Followed;
@@ -15,6 +14,7 @@ use crate::kube_api::{Id, Kube};
 use crate::memory::Memory;
 use crate::metrics::CpuTime;
 use crate::pins::Completed;
+use crate::returning::Returning;
 use crate::settings::Wanted;
 use crate::status::{Known, Told, status};
 use crate::teller::Teller;
@@ -37,6 +37,7 @@ pub struct Object {
     cpu_time: CpuTime,
     /// Why CPU in use is not known.
     no_metrics: Option<String>,
+    returning: Returning,
     memory: Memory,
     pub(crate) teller: Teller,
     /// Of the last look.
@@ -61,6 +62,7 @@ impl Object {
             followed: Followed::default(),
             cpu_time: CpuTime::default(),
             no_metrics: None,
+            returning: Returning::default(),
             held: Vec::new(),
             pinned: Vec::new(),
         };
@@ -93,6 +95,7 @@ impl Object {
         self.cpu_time
             .advance(&view.cores, &mut view.cluster, Instant::now());
         self.no_metrics = self.hand.kube.index.lock().no_metrics.clone();
+        self.returning.settle(&mut view.cluster, Instant::now());
         self.routed = view.cluster.routing.clone();
         let held: Vec<_> = view
             .held

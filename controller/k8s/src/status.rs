@@ -265,7 +265,7 @@ fn conditions(told: &Told<'_>, known: &Known<'_>, accounts: &[(&AreaName, &Accou
         .map(|why| ("MemoryNotWritten".to_owned(), why.to_owned()));
     let unavailable = told.cluster.unavailable.iter().next();
     let unavailable = unavailable.map(|(_, why)| ("NoNode".to_owned(), why.clone()));
-    let silent = any(&is_silence);
+    let silent = any(&is_silence).or_else(|| unheard(told, accounts));
     let ready = unsaved
         .or_else(|| unavailable.clone())
         .or_else(|| silent.clone())
@@ -367,6 +367,15 @@ const fn is_silence(reason: &HoldReason) -> bool {
             | HoldReason::StaleTelemetry { .. }
             | HoldReason::LowCoverage { .. }
     )
+}
+
+/// An edge with a plan under way is not held when it falls silent: the plan waits.
+fn unheard(told: &Told<'_>, accounts: &[(&AreaName, &Account<'_>)]) -> Option<(String, String)> {
+    accounts.iter().find_map(|(name, account)| {
+        let unread = told.state.edges.get(*name)?.unread.as_ref();
+        let reason = unread.filter(|reason| is_silence(reason))?;
+        Some((kind(reason), format!("{name}: {}", account.sentence)))
+    })
 }
 
 /// Holds that a person can or must do something about.

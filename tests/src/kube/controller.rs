@@ -77,6 +77,14 @@ impl Controller {
     /// There is no such account.
     pub async fn start_as(cluster: &Cluster, name: &str, port: u16, account: &str) -> anyhow::Result<Self> {
         let kubeconfig = cluster.kubeconfig_of(NAMESPACE, account).await?;
+        Self::start_with(cluster, name, port, &kubeconfig)
+    }
+
+    /// As whoever a kubeconfig is for, where it says.
+    ///
+    /// # Errors
+    /// The path of the program is no text.
+    pub fn start_with(cluster: &Cluster, name: &str, port: u16, kubeconfig: &Path) -> anyhow::Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let binary = envoy::Controller::binary();
         let (kubeconfig, listen) = (

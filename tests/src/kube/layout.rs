@@ -2,11 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::app::{CLOUD_DEPLOYMENT, EDGE_DEPLOYMENT, OBJECT};
+use super::app::{CLOUD_DEPLOYMENT, EDGE, EDGE_DEPLOYMENT, OBJECT};
+
+/// The area that is no edge.
+pub(super) const CLOUD: &str = "cloud";
 
 /// What applications differ by.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Layout {
+    /// Names of its edges.
+    pub(super) edges: Vec<String>,
     /// The edge's Deployment is left to the controller.
     pub(super) is_derived: bool,
     /// Its nodes have a zone label only.
@@ -15,17 +20,55 @@ pub(super) struct Layout {
 
 // === impl Layout ===
 
+impl Default for Layout {
+    fn default() -> Self {
+        Self {
+            edges: vec![EDGE.to_owned()],
+            is_derived: false,
+            is_zoned: false,
+        }
+    }
+}
+
 impl Layout {
-    /// Of an area, `edge` or `cloud`.
-    pub(super) fn node(self, area: &str) -> String {
-        format!("{area}-{}", if self.is_zoned { "zone" } else { "1" })
+    /// Its areas.
+    pub(super) fn places(&self) -> impl Iterator<Item = &str> {
+        self.edges.iter().map(String::as_str).chain([CLOUD])
     }
 
-    /// Region and zone of its endpoints.
-    pub(super) fn locality(self, area: &str) -> [String; 2] {
-        let region = if self.is_zoned { "" } else { area };
+    /// The node of an area.
+    pub(super) fn node(&self, area: &str) -> String {
+        match (self.is_zoned, area == CLOUD) {
+            (true, _) => format!("{}-zone", region(area)),
+            (false, true) => "cloud-1".to_owned(),
+            (false, false) => area.to_owned(),
+        }
+    }
+
+    /// Region and zone of an area's endpoints.
+    pub(super) fn locality(&self, area: &str) -> [String; 2] {
+        let region = if self.is_zoned { "" } else { region(area) };
         [region.to_owned(), self.node(area)]
     }
+
+    /// How the object names places: the field, and its value for an area.
+    fn named(&self) -> (&'static str, fn(&Self, &str) -> String) {
+        if self.is_zoned {
+            ("zones", Self::node)
+        } else {
+            ("localities", |_, area| region(area).to_owned())
+        }
+    }
+}
+
+/// The region of an area's nodes.
+pub(super) fn region(area: &str) -> &str {
+    if area == EDGE { "edge" } else { area }
+}
+
+/// The Deployment of an edge's gateway.
+pub(super) fn gateway(edge: &str) -> String {
+    format!("gateway-{edge}")
 }
 
 // === The objects ===
@@ -62,9 +105,8 @@ fn deployment(namespace: &str, name: &str, app: &Value, node: &str, replicas: u3
 }
 
 /// Everything but the `EdgePlacement`.
-pub(super) fn objects(namespace: &str, layout: Layout) -> String {
+pub(super) fn objects(namespace: &str, layout: &Layout) -> String {
     let web = json!({"app": "web"});
-    let [edge, cloud] = ["edge", "cloud"].map(|area| layout.node(area));
     let mut objects = vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
         json!({
@@ -72,40 +114,41 @@ pub(super) fn objects(namespace: &str, layout: Layout) -> String {
             "metadata": {"name": "web", "namespace": namespace},
             "spec": {"selector": web, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
         }),
-        deployment(namespace, CLOUD_DEPLOYMENT, &web, &cloud, 1),
-        deployment(namespace, "gateway", &json!({"istio": "gateway"}), &edge, 1),
+        deployment(namespace, CLOUD_DEPLOYMENT, &web, &layout.node(CLOUD), 1),
     ];
+    for edge in &layout.edges {
+        let (name, node) = (gateway(edge), layout.node(edge));
+        objects.push(deployment(namespace, &name, &json!({"istio": name}), &node, 1));
+    }
     if !layout.is_derived {
-        objects.push(deployment(namespace, EDGE_DEPLOYMENT, &web, &edge, 0));
+        objects.push(deployment(
+            namespace,
+            EDGE_DEPLOYMENT,
+            &web,
+            &layout.node(EDGE),
+            0,
+        ));
     }
     objects.iter().map(|object| format!("---\n{object}\n")).collect()
 }
 
 /// The `EdgePlacement`.
-pub(super) fn object(namespace: &str, layout: Layout) -> Value {
+pub(super) fn object(namespace: &str, layout: &Layout) -> Value {
     let existing =
-        json!([{"name": "web", "edge": {"deployments": [{"edge": "edge-1", "name": EDGE_DEPLOYMENT}]}}]);
-    let mut edge = json!({
-        "name": "edge-1",
-        "gateway": {"namespace": namespace, "matchLabels": {"istio": "gateway"}},
-        "objective": {"offloadAbove": "80ms", "unoffloadBelow": "10ms"},
+        json!([{"name": "web", "edge": {"deployments": [{"edge": EDGE, "name": EDGE_DEPLOYMENT}]}}]);
+    let (kind, of) = layout.named();
+    let edges = layout.edges.iter().map(|edge| {
+        json!({
+            "name": edge, kind: [of(layout, edge)],
+            "gateway": {"namespace": namespace, "matchLabels": {"istio": gateway(edge)}},
+            "objective": {"offloadAbove": "80ms", "unoffloadBelow": "10ms"},
+        })
     });
-    let mut cloud = json!({});
-    for (area, name) in [(&mut edge, "edge"), (&mut cloud, "cloud")] {
-        if layout.is_zoned {
-            area["zones"] = json!([layout.node(name)]);
-        } else {
-            area["localities"] = json!([name]);
-        }
-    }
     json!({
         "apiVersion": "gma.dev/v1alpha1", "kind": "EdgePlacement",
         "metadata": {"name": OBJECT, "namespace": namespace},
         "spec": {
-            "areas": {
-                "cloud": cloud,
-                "edges": [edge],
-            },
+            "areas": {"cloud": {kind: [of(layout, CLOUD)]}, "edges": edges.collect::<Vec<_>>()},
             "services": if layout.is_derived { json!([]) } else { existing },
             "policy": {"mode": "Enforce", "ramp": {"verifyAtLeast": "5s", "verifyAtMost": "20s", "coolDown": "2s"}},
         },

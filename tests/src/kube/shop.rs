@@ -236,7 +236,7 @@ async fn watch(client: kube::Client, writes: Arc<Mutex<Vec<Written>>>) {
         let Ok(rule) = rule else { continue };
         let name = rule.metadata.name.clone().unwrap_or_default();
         let mut writes = writes.lock().unwrap_or_else(PoisonError::into_inner);
-        writes.push((Instant::now(), name, share_of(&rule)));
+        writes.push((Instant::now(), name, share_of(&rule, "edge")));
     }
 }
 

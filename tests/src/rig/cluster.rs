@@ -101,6 +101,22 @@ impl Cluster {
         kubelet::add_node(&self.client, name, locality).await
     }
 
+    /// Cuts a node off, as the API shows it once the node controller has noticed: the node and its pods are not Ready. They run on.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn lose_node(&self, name: &str) -> anyhow::Result<()> {
+        kubelet::lose_node(&self.client, name).await
+    }
+
+    /// A node that was cut off is heard again, its pods only when its kubelet's turn comes; returns then.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn give_node_back(&self, name: &str, turn: Duration) -> anyhow::Result<()> {
+        kubelet::give_node_back(&self.client, name, turn).await
+    }
+
     /// The administrator's kubeconfig; its server is only there inside the rig's network.
     pub fn admin_kubeconfig(&self) -> PathBuf {
         admin(&self.shared.places)

@@ -5,8 +5,13 @@ use gma_core::decide::Phase;
 use super::*;
 
 fn told(phase: Phase) -> EdgePlacementStatus {
+    told_unread(phase, None)
+}
+
+fn told_unread(phase: Phase, unread: Option<HoldReason>) -> EdgePlacementStatus {
     let mut state = State::default();
-    state.edges.entry("edge-1".into()).or_default().phase = phase;
+    let edge = state.edges.entry("edge-1".into()).or_default();
+    (edge.phase, edge.unread) = (phase, unread);
     let mut config = Config::new("cloud".into(), ["edge-1".into()]);
     config.mode = Mode::Enforce;
     let short = [("edge-1".into(), [("web.shop.svc.cluster.local".into(), 2)].into())].into();
@@ -66,6 +71,10 @@ fn a_hold_that_a_person_must_end_is_not_ready_and_one_that_passes_is() {
         assert_eq!(of(&status, "WithinBand"), pair("Unknown", "NoReading"));
         assert_eq!(status.observed_generation, Some(3));
     }
+    // Silence while something is under way is no hold.
+    let until = Timestamp::default();
+    let silent = told_unread(Phase::CoolingDown { until }, Some(HoldReason::NotHeardYet));
+    assert_eq!(of(&silent, "TelemetryFresh"), pair("False", "NotHeardYet"));
 }
 
 #[test]

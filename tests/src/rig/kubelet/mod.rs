@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use node::SILENT_ANNOTATION;
-pub(super) use node::add as add_node;
+pub(super) use node::{add as add_node, give_back as give_node_back, lose as lose_node};
 pub use spec::ADDRESS_ANNOTATION;
 
 use spec::PodSpec;
