@@ -72,13 +72,15 @@ fn labels(series: &Exported) -> String {
     )
 }
 
+type Value = fn(&Prediction) -> f64;
+
 /// By `namespace/name` of the object, empty where there are none.
 #[derive(Debug)]
 struct Predictions(Vec<(String, Prediction)>);
 
 impl Collector for Predictions {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let gauges: [(_, _, _, fn(&Prediction) -> f64); 3] = [
+        let gauges: [(&str, &str, Unit, Value); 3] = [
             (
                 "gma_prediction_error",
                 "Measured less predicted user delay of the last move that was measured",

@@ -22,8 +22,9 @@ pub(crate) const EDGE: &str = "edge-1";
 /// The edge that nothing happens to, with another WAN.
 pub(crate) const OTHER: &str = "edge-2";
 const EDGES: [&str; 2] = [EDGE, OTHER];
-/// The other edge's users send this share of the first's requests: enough for a reading of 4 s at any moment.
+/// The other edge's users send this share of the first's requests, and so many at most: enough for a reading of 4 s at any moment.
 const OTHER_SHARE: f64 = 0.4;
+const OTHER_MOST_RPS: f64 = 40.0;
 const SERVICES: usize = 10;
 /// Sleeps of the application; Envoys, timers and work add about 15 ms.
 const APPLICATION_MS: f64 = 26.0;
@@ -130,10 +131,10 @@ impl Stage {
             folder,
         };
         let state = stage.client.state().await?;
-        for (edge, share) in EDGES.into_iter().zip([1.0, OTHER_SHARE]) {
-            stage
-                .start_users(&state, edge, share * stage.setting.rate)
-                .await?;
+        let rate = stage.setting.rate;
+        let rates = [rate, (OTHER_SHARE * rate).min(OTHER_MOST_RPS)];
+        for (edge, rate) in EDGES.into_iter().zip(rates) {
+            stage.start_users(&state, edge, rate).await?;
         }
         Ok(stage)
     }

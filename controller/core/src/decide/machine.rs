@@ -44,13 +44,13 @@ impl Machine<'_> {
         let phase = mem::take(&mut self.edge.phase);
         let heard = self.turn.snapshot.edges.get(self.turn.edge);
         // What a move did is read from what came after it.
-        let since = match &phase {
+        let at = match &phase {
             Phase::Verifying { since, .. } => *since,
             Phase::Relieving { step, .. } => step.in_force().unwrap_or_default(),
             _ => self.edge.changed(),
         };
         let alarm = phase.alarm().map(|alarm| alarm.since);
-        let since = evidence::Since { at: since, alarm };
+        let since = evidence::Since { at, alarm };
         let read = evidence::read(heard, self.turn.snapshot, self.objective, self.turn.config, since);
         self.edge.reading = read.as_ref().ok().copied();
         self.edge.unread = read.as_ref().err().cloned();
@@ -399,10 +399,9 @@ impl Machine<'_> {
             verify::Verdict::Failed(cause) => return self.go_back(plan, cause),
             verify::Verdict::Kept => {
                 if let Some(direction) = plan.direction() {
-                    let left = self.placed();
+                    let (left, regretted) = (self.placed(), self.edge.regretted(&plan));
                     let gone = plan.remove.difference(&left);
                     self.edge.absolve(direction, plan.add.iter().chain(gone));
-                    let regretted = self.edge.regretted(&plan);
                     self.blame(Direction::Unoffload, regretted);
                 }
                 self.finish(plan, Outcome::Kept);

@@ -29,7 +29,7 @@ impl Group<'_> {
     /// What all of its pods use: those that are too young to be measured count as the others.
     fn in_use(&self) -> Option<InUse> {
         let times = f64::from(self.ready.max(self.known)) / f64::from(self.known);
-        (self.known > 0).then(|| InUse {
+        (self.known > 0).then_some(InUse {
             cpu_cores: self.in_use.cpu_cores * times,
             memory_bytes: self.in_use.memory_bytes * times,
         })
