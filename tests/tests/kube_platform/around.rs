@@ -1,6 +1,6 @@
 //! What is beside the controller: the metrics API, and its other replica.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use gma_tests::kube::{App, Controller, NAMESPACE, OBJECT, install};

@@ -5,12 +5,11 @@
 mod around;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use gma_tests::kube::{App, Controller, NAMESPACE, OBJECT, install, install_rights};
 use gma_tests::rig::{Cluster, Component, Suite};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
