@@ -90,17 +90,13 @@ fn complete(
     let mut own = pods.iter().filter(|pod| selects(&service.selector, &pod.labels));
     let running = own
         .find(|pod| matches!((&pod.owner, &cloud), (Some(Owner::Deployment(one)), Ok(name)) if one == name));
-    let cores = running.map_or_else(
-        || deployment.and_then(|deployment| deployment.cpu_cores),
-        |pod| pod.cpu_cores,
-    );
+    let (cores, bytes) = running
+        .map(|pod| (pod.cpu_cores, pod.memory_bytes))
+        .or_else(|| deployment.map(|deployment| (deployment.cpu_cores, deployment.memory_bytes)))
+        .unwrap_or_default();
     if let Some(cores) = cores.filter(|cores| *cores > 0.0) {
         settings.cpu_request = CpuCores::nearest(cores);
     }
-    let bytes = running.map_or_else(
-        || deployment.and_then(|deployment| deployment.memory_bytes),
-        |pod| pod.memory_bytes,
-    );
     if let Some(bytes) = bytes.filter(|bytes| *bytes > 0.0) {
         settings.memory_request = Gigabytes::nearest(bytes / 1e9);
     }

@@ -51,18 +51,25 @@ impl Asker<'_> {
     }
 
     pub(super) fn predicted_us(&self, problem: &Problem, solution: &Solution, tail: &Tail) -> f64 {
-        let mean = solution.edges.get(self.edge.position());
-        let mean_us = mean.map_or(0.0, |edge| edge.predicted.as_f64());
-        let after = Crossings::resting(problem, self.edge, &solution.placement);
+        let (mean_us, after) = self.after(problem, solution);
         tail.predict(self.objective.statistic, mean_us, &after)
     }
 
     /// What the statistic may be as well, where that is above the band.
     pub(super) fn unsure_us(&self, problem: &Problem, solution: &Solution, tail: &Tail) -> Option<f64> {
-        let mean = solution.edges.get(self.edge.position())?;
-        let after = Crossings::resting(problem, self.edge, &solution.placement);
-        let unsure_us = tail.predict_unsure(self.objective.statistic, mean.predicted.as_f64(), &after);
+        let (mean_us, after) = self.after(problem, solution);
+        let unsure_us = tail.predict_unsure(self.objective.statistic, mean_us, &after);
         let above_us = self.ask.target_us.max(self.objective.band.offload_above_us());
         (unsure_us > above_us).then_some(unsure_us)
+    }
+
+    /// The model's mean under a solution, microseconds, and how often requests cross.
+    fn after(&self, problem: &Problem, solution: &Solution) -> (f64, Crossings) {
+        let mean = solution.edges.get(self.edge.position());
+        let mean_us = mean.map_or(0.0, |edge| edge.predicted.as_f64());
+        (
+            mean_us,
+            Crossings::resting(problem, self.edge, &solution.placement),
+        )
     }
 }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use anyhow::Context;
 use gma_k8s::api::EdgePlacement;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::DynamicObject;
+use kube::api::{DeleteParams, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::controller::Controller;
 use super::layout::{Layout, object, objects, region};
 use super::played::{Delays, Script, play};
 use crate::rig::Cluster;
@@ -29,6 +30,9 @@ pub const EDGE_DEPLOYMENT: &str = "web-edge";
 pub const DERIVED_DEPLOYMENT: &str = "web-edge-1";
 /// The service's Deployment in the cloud.
 pub const CLOUD_DEPLOYMENT: &str = "web-cloud";
+
+/// Longest that a deleted object may stay: what it changed is given back within 50 s.
+const GOES: Duration = Duration::from_secs(60);
 
 /// The edge of an application that has only one; its node has the same name.
 pub(super) const EDGE: &str = "edge-1";
@@ -209,6 +213,22 @@ impl App {
 
     fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Deletes the object; it must go.
+    ///
+    /// # Errors
+    /// The API server's, or it is there a minute later.
+    pub async fn delete(&self, controller: &Controller) -> anyhow::Result<()> {
+        self.api().delete(OBJECT, &DeleteParams::default()).await?;
+        controller
+            .until("the object goes", GOES, async || {
+                Ok(match self.api().get_opt(OBJECT).await? {
+                    None => Ok(()),
+                    Some(found) => Err(format!("{:?}", found.metadata)),
+                })
+            })
+            .await
     }
 
     /// `EdgePlacement`s of the namespace.

@@ -12,7 +12,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
-use super::{SOON, delete};
+use super::SOON;
 
 /// metrics-server is played by objects of its kind.
 pub(super) async fn cpu_in_use_is_asked_of_the_metrics_api(cluster: &Cluster) -> anyhow::Result<()> {
@@ -56,7 +56,7 @@ pub(super) async fn cpu_in_use_is_asked_of_the_metrics_api(cluster: &Cluster) ->
             })
         })
         .await?;
-    delete(&controller, &app).await?;
+    app.delete(&controller).await?;
     definitions
         .delete("pods.metrics.k8s.io", &DeleteParams::default())
         .await?;

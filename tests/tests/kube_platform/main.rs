@@ -86,19 +86,6 @@ async fn said(controller: &Controller) -> String {
         .unwrap_or_default()
 }
 
-/// Deletes the object; it and every trace of it must go.
-async fn delete(controller: &Controller, app: &App) -> anyhow::Result<()> {
-    app.api().delete(OBJECT, &DeleteParams::default()).await?;
-    controller
-        .until("the object goes", SOON, async || {
-            Ok(match app.api().get_opt(OBJECT).await? {
-                None => Ok(()),
-                Some(found) => Err(format!("{:?}", found.metadata)),
-            })
-        })
-        .await
-}
-
 // === Tests ===
 
 async fn a_service_goes_to_the_edge_and_deletion_restores_all(cluster: &Cluster) -> anyhow::Result<()> {
@@ -157,7 +144,7 @@ async fn a_service_goes_to_the_edge_and_deletion_restores_all(cluster: &Cluster)
     let memory: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), NAMESPACE);
     let place = format!("gma-memory.offload.{OBJECT}");
     memory.get_opt(&place).await?.context("no memory")?;
-    delete(&controller, &app).await?;
+    app.delete(&controller).await?;
     ensure!(app.share().await?.is_none(), "a rule is left");
     ensure!(memory.get_opt(&place).await?.is_none(), "the memory is left");
     let (replicas, annotations) = app.edge().await?;
@@ -220,7 +207,7 @@ async fn between_zones_without_regions_it_moves_by_readiness(cluster: &Cluster) 
         "it was written again: {:?}",
         now.metadata
     );
-    delete(&controller, &app).await?;
+    app.delete(&controller).await?;
     ensure!(app.rule().await?.is_none(), "a rule is left");
     Ok(())
 }
@@ -336,7 +323,7 @@ async fn another_leader_goes_on(cluster: &Cluster) -> anyhow::Result<()> {
         second.log()
     );
     // In the middle of everything: what was changed is given back all the same.
-    delete(&second, &app).await?;
+    app.delete(&second).await?;
     ensure!(app.share().await?.is_none(), "a rule is left");
     let (replicas, annotations) = app.edge().await?;
     ensure!(
@@ -367,7 +354,7 @@ async fn an_api_server_that_was_away_is_followed_again(cluster: &Cluster) -> any
     let log = controller.process.log();
     let has_expired = log.contains("410") || log.contains("too old resource version");
     println!("a watch had expired: {has_expired}");
-    delete(&controller, &app).await
+    app.delete(&controller).await
 }
 
 async fn a_second_object_for_the_same_hosts_is_told_so(cluster: &Cluster) -> anyhow::Result<()> {
@@ -412,7 +399,7 @@ async fn a_second_object_for_the_same_hosts_is_told_so(cluster: &Cluster) -> any
         "nothing is done for it, and it is held: {finalizers:?}"
     );
     // Once the older is gone, the hosts are free.
-    delete(&controller, &app).await?;
+    app.delete(&controller).await?;
     controller
         .until("the younger is looked after", SOON, async || {
             let ready = ready().await?;
