@@ -41,7 +41,7 @@ impl Timed {
             count: sums.count,
             sum_us: sums.sum_us as f64,
             // Doubled, so that the middle of a bucket is whole.
-            moments: (sums.doubled.0 as f64 / 2.0, sums.doubled.1 as f64 / 4.0),
+            moments: (sums.doubled as f64 / 2.0, sums.doubled_squares as f64 / 4.0),
         }
     }
 

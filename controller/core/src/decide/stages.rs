@@ -304,8 +304,8 @@ pub(super) fn judge(
             }),
             None => Verdict::Next,
         },
-        // Requests were counted before: there is no slot of the delay yet.
-        None if turn.config.by_readiness() && turn.now.since(followed) < NEWEST => Verdict::Wait,
+        // Enough requests before there is a whole slot of the delay.
+        None if turn.now.since(followed) < NEWEST => Verdict::Wait,
         None => Verdict::Next,
     }
 }
