@@ -14,6 +14,8 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::conditions::is_crd_established;
+use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
 /// Longest wait for what takes a second on an idle machine.
@@ -386,11 +388,53 @@ async fn a_sound_application_has_no_faults(cluster: &Cluster) -> anyhow::Result<
     until_found(&admin, &["-n", "sound", "--address", &address], &notes, 0).await?;
     let table = gma(&admin, &["check", "-n", "sound", OBJECT]).await?;
     println!("{}", table.stdout);
+    behind_a_virtual_node(cluster).await?;
 
     // As the README ends: the objects, then what was applied.
     let ended = gma(&admin, &["uninstall", "--all"]).await?;
     ensure!(ended.code == Some(0), "{ended:?}");
     cluster.delete(&cluster.render("deploy/base")?, SOON).await
+}
+
+/// The edge's node stands for another cluster, as Liqo's do: both namespaces must be known there.
+async fn behind_a_virtual_node(cluster: &Cluster) -> anyhow::Result<()> {
+    let admin = cluster.admin_kubeconfig();
+    let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(cluster.client.clone());
+    let label = json!({"metadata": {"labels": {"liqo.io/type": "virtual-node"}}});
+    let parameters = PatchParams::default();
+    nodes.patch("edge-1", &parameters, &Patch::Merge(&label)).await?;
+    let metrics = "info: cluster: metrics.k8s.io does not answer";
+    let lacking = [
+        metrics,
+        "error: Namespace sound: no pod of it may run on Liqo's virtual nodes",
+        "error: Namespace gma-system: its Services are not known in the edge's cluster",
+    ];
+    until_found(&admin, &["-n", "sound"], &lacking, 4).await?;
+    // The fields that are read, as Liqo 1.0 has them.
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+        "namespaceMappingStrategy": {"type": "string"}, "podOffloadingStrategy": {"type": "string"}}}}});
+    let names = json!({"kind": "NamespaceOffloading", "plural": "namespaceoffloadings", "singular": "namespaceoffloading"});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "namespaceoffloadings.offloading.liqo.io"},
+        "spec": {"group": "offloading.liqo.io", "scope": "Namespaced", "names": names, "versions": [
+            {"name": "v1beta1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]},
+    });
+    cluster.apply(&definition.to_string()).await?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    let name = "namespaceoffloadings.offloading.liqo.io";
+    let established = await_condition(definitions, name, is_crd_established());
+    tokio::time::timeout(SOON, established).await??;
+    for (namespace, strategy) in [("sound", "LocalAndRemote"), ("gma-system", "Local")] {
+        let object = json!({
+            "apiVersion": "offloading.liqo.io/v1beta1", "kind": "NamespaceOffloading",
+            "metadata": {"name": "offloading", "namespace": namespace},
+            "spec": {"namespaceMappingStrategy": "EnforceSameName", "podOffloadingStrategy": strategy},
+        });
+        cluster.apply(&object.to_string()).await?;
+    }
+    until_found(&admin, &["-n", "sound"], &[metrics], 0).await?;
+    Ok(())
 }
 
 async fn no_cluster_is_no_check(cluster: &Cluster) -> anyhow::Result<()> {

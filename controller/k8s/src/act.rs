@@ -198,10 +198,7 @@ impl Hand {
     pub async fn give_back(&self) -> Result<(), ActError> {
         self.restore().await?;
         self.kube.check_leading()?;
-        let Kube { client, settings, .. } = &self.kube;
-        Memory::new(client.clone(), &settings.namespace, &self.id.key, &self.id.uid)
-            .delete()
-            .await
+        Memory::new(&self.kube, &self.id).delete().await
     }
 
     async fn apply_rule(&self, write: &Write, is_dry: bool) -> Result<(), ActError> {

@@ -164,13 +164,7 @@ impl Kube {
     }
 
     pub(crate) fn check_leading(&self) -> Result<(), ActError> {
-        if self.leadership.is_held() {
-            Ok(())
-        } else {
-            Err(ActError::Failed(
-                "this controller no longer leads: nothing is written".to_owned(),
-            ))
-        }
+        self.leadership.check()
     }
 
     /// What is not known of the cluster yet, and why; empty once all was listed.

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::error::{explain, has_code};
+use crate::error::{ActError, explain, has_code};
 use crate::kube_api::post_as_us;
 
 /// Time between renewals, and between a candidate's looks.
@@ -49,6 +49,16 @@ impl Leadership {
     /// Whether this process leads now. Asked before each write.
     pub fn is_held(&self) -> bool {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ActError> {
+        if self.is_held() {
+            Ok(())
+        } else {
+            Err(ActError::Failed(
+                "this controller no longer leads: nothing is written".to_owned(),
+            ))
+        }
     }
 
     /// Waits until it leads; for ever where the candidate has ended.

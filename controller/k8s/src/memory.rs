@@ -1,20 +1,20 @@
 //! The controller's memory of one object: a ConfigMap in the controller's own namespace.
 //!
 //! The status is for people and bounded to 64 KB; this is for the next controller. Each write names the version that it
-//! replaces, so two controllers never overwrite each other unseen.
+//! replaces; one that meets another's is repeated, by who holds the lease.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
 use kube::api::DeleteParams;
-use kube::{Api, Client};
 
 use crate::act::OBJECT_ANNOTATION;
-use crate::error::{ActError, ask};
-use crate::index::Key;
-use crate::kube_api::post_as_us;
+use crate::error::{ActError, ask, has_code};
+use crate::kube_api::{Id, Kube, post_as_us};
+use crate::lease::Leadership;
 use crate::rule::MANAGER;
 
 /// Most bytes of a memory: an object of the API server has at most 1 MiB, and binary data grows by a third on its way.
@@ -22,11 +22,15 @@ const MAX_BYTES: usize = 700_000;
 const MEMORY: &str = "memory.json";
 const UNREADABLE: &str = "unreadable.json";
 const UID_ANNOTATION: &str = "gma.dev/uid";
+/// A write that meets another's is made anew so often. Nothing goes on before it succeeds, so it does not wait for the
+/// next round.
+const TRIES: u32 = 5;
 
 /// Where the memory of one object is.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     api: Api<ConfigMap>,
+    leadership: Leadership,
     place: String,
     name: String,
     object: String,
@@ -37,16 +41,18 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn new(client: Client, namespace: &str, key: &Key, uid: &str) -> Self {
-        let (object_namespace, object) = key;
+    pub(crate) fn new(kube: &Kube, id: &Id) -> Self {
+        let namespace = &kube.settings.namespace;
+        let (object_namespace, object) = &id.key;
         // A namespace has no dot, so two objects never share a name.
         let name = format!("gma-memory.{object_namespace}.{object}");
         Self {
-            api: Api::namespaced(client, namespace),
+            api: Api::namespaced(kube.client.clone(), namespace),
+            leadership: kube.leadership().clone(),
             place: format!("ConfigMap {namespace}/{name}"),
             name,
             object: format!("{object_namespace}/{object}"),
-            uid: uid.to_owned(),
+            uid: id.uid.clone(),
             version: None,
             unreadable: None,
         }
@@ -111,27 +117,44 @@ impl Memory {
             .clone()
             .filter(|unreadable| unreadable.0.len() + bytes <= MAX_BYTES);
         data.extend(unreadable.map(|unreadable| (UNREADABLE.to_owned(), unreadable)));
-        let mut map = match &self.version {
-            Some(version) => self.map(Some(version.clone())),
-            None => match self.read().await? {
-                Some(found) => self.map(found.metadata.resource_version),
-                None => self.map(None),
-            },
-        };
-        map.binary_data = Some(data);
-        let parameters = post_as_us();
-        let written = if map.metadata.resource_version.is_some() {
-            ask(&self.place, self.api.replace(&self.name, &parameters, &map)).await
-        } else {
-            ask(&self.place, self.api.create(&parameters, &map)).await
-        };
-        // After a failure nobody knows which version is there: it is read before the next write.
-        self.version = None;
-        self.version = written?.metadata.resource_version;
-        Ok(())
+        for _ in 0..TRIES {
+            // Who reads what another wrote, and writes over it, must be the one that may.
+            self.leadership.check()?;
+            if self.version.is_none() {
+                self.read().await?;
+            }
+            let version = self.version.take();
+            let map = self.map(version, &data);
+            // After a failure nobody knows which version is there: it is read before the next write.
+            if let Some(written) = self.put(&map).await? {
+                self.version = written.metadata.resource_version;
+                return Ok(());
+            }
+        }
+        Err(ActError::Failed(format!(
+            "{}: somebody else changed it before each of {TRIES} writes; metadata.managedFields names them",
+            self.place
+        )))
     }
 
-    fn map(&self, version: Option<String>) -> ConfigMap {
+    /// None where another was faster.
+    async fn put(&self, map: &ConfigMap) -> Result<Option<ConfigMap>, ActError> {
+        let parameters = post_as_us();
+        let put = async {
+            let written = if map.metadata.resource_version.is_some() {
+                self.api.replace(&self.name, &parameters, map).await
+            } else {
+                self.api.create(&parameters, map).await
+            };
+            match written {
+                Err(error) if has_code(&error, 409) => Ok(None),
+                other => other.map(Some),
+            }
+        };
+        ask(&self.place, put).await
+    }
+
+    fn map(&self, version: Option<String>, data: &BTreeMap<String, ByteString>) -> ConfigMap {
         let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         ConfigMap {
             metadata: ObjectMeta {
@@ -147,6 +170,7 @@ impl Memory {
                 ),
                 ..ObjectMeta::default()
             },
+            binary_data: Some(data.clone()),
             ..ConfigMap::default()
         }
     }

@@ -51,7 +51,7 @@ impl Object {
     pub fn new(kube: &Kube, id: &Id, wanted: Wanted) -> Self {
         let mut object = Self {
             hand: Hand::new(kube, id),
-            memory: Memory::new(kube.client.clone(), &kube.settings.namespace, &id.key, &id.uid),
+            memory: Memory::new(kube, id),
             teller: Teller::new(kube, id),
             base: wanted.settings.clone(),
             wanted,

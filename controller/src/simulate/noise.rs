@@ -1,9 +1,9 @@
 //! Does the machine hold still on noise, and move on a step?
 //!
 //! Users of one edge: 200 requests a second ±30 %, delays log-normal with σ 0.5 times a level that follows AR(1) (φ 0.9
-//! from 0.1 s to 0.1 s, sd 3 %), and once a minute a second at twice the delay, which counts in the true value. Counts
-//! and sums of slots are drawn and put before the decision machine as a snapshot's slots; a planner that always has an
-//! answer stands in for the real one, so each question that is asked becomes an action.
+//! from 0.1 s to 0.1 s, sd 3 %), and once a minute a second at twice the delay, which counts in the true value. Slots are
+//! drawn with their histograms, as telemetry hands them out, and put before the decision machine; a planner that always has
+//! an answer stands in for the real one, so each question that is asked becomes an action.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,20 +87,18 @@ struct Users {
     level: f64,
     rate: f64,
     slot: u64,
-    has_buckets: bool,
 }
 
 // === impl Users ===
 
 impl Users {
-    fn new(seed: u64, has_buckets: bool) -> Self {
+    fn new(seed: u64) -> Self {
         Self {
             draw: Draw::new(seed, 5),
             own: LogNormal::new(SIGMA),
             level: 1.0,
             rate: RATE,
             slot: 0,
-            has_buckets,
         }
     }
 
@@ -128,9 +126,7 @@ impl Users {
             for _ in 0..requests {
                 let us = now_us * self.own.draw(&mut self.draw);
                 sum_us += us;
-                if self.has_buckets {
-                    *buckets.entry(bucket_of(us as u64)).or_default() += 1;
-                }
+                *buckets.entry(bucket_of(us as u64)).or_default() += 1;
             }
         }
         let middle =
@@ -145,7 +141,7 @@ impl Users {
 
 /// The statistic's true value at a mean of 1 before the doubled second, from 2,000 minutes.
 fn true_value(statistic: Statistic) -> f64 {
-    let mut users = Users::new(0, true);
+    let mut users = Users::new(0);
     let (mut count, mut sum, mut buckets) = (0, 0, BTreeMap::new());
     for _ in 0..2_000 * SLOTS_A_MINUTE {
         let slot = users.slot(1e6, None);
@@ -361,7 +357,7 @@ pub fn noise(statistics: &[Statistic], hours: u64, threads: usize, done: &(dyn F
         let pieces = hours.div_ceil(PIECE_HOURS);
         on_cores(pieces, threads, &|piece| {
             let hours = PIECE_HOURS.min(hours - piece * PIECE_HOURS);
-            let mut users = Users::new(piece + 1, statistic != Statistic::Mean);
+            let mut users = Users::new(piece + 1);
             let mut watched = Watched::new(statistic);
             for _ in 0..hours * SLOTS_AN_HOUR {
                 if watched.evaluate(users.slot(mean_us, None)) {
@@ -422,7 +418,7 @@ pub fn steps(statistics: &[Statistic], seeds: u64, threads: usize, done: &(dyn F
 
 /// Time from a step to the plan, seconds; infinite where there was none within a minute, or one before.
 fn step(statistic: Statistic, seed: u64, before_us: f64, after_us: f64) -> f64 {
-    let mut users = Users::new(1_000_000 + seed, statistic != Statistic::Mean);
+    let mut users = Users::new(1_000_000 + seed);
     let mut watched = Watched::new(statistic);
     let quiet = 120 + users.draw.below(480);
     for _ in 0..quiet {

@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::scene::{SOON, Scene};
+use super::scene::{MOVE, SOON, Scene};
 
 /// Who takes it.
 const STRANGER: &str = "stranger";
@@ -112,7 +112,17 @@ async fn the_weights(scene: &Scene<'_>) -> anyhow::Result<()> {
     let mut released = body(Value::Null);
     released.as_object_mut().context("no object")?.remove("spec");
     take(scene, &released).await?;
-    scene.until_condition("RoutingApplied", "True", "").await
+    scene.until_condition("RoutingApplied", "True", "").await?;
+    // The weights went with the one who had them: what is left is taken for an unfinished move.
+    scene
+        .until("the service leaves the edge", MOVE, async || {
+            let made = scene.app.deployments().get_opt(DERIVED_DEPLOYMENT).await?;
+            Ok(match (scene.share().await?, made) {
+                (0, None) => Ok(()),
+                (share, _) => Err(format!("{share} %")),
+            })
+        })
+        .await
 }
 
 /// Applies a body, by force.

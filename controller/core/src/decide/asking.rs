@@ -167,8 +167,10 @@ impl Machine<'_> {
         self.ledger.moves.push_back(now);
         self.edge.scaling_since = None;
         if question.ask.direction == Direction::Offload {
-            // What it brings to the edge can be taken away again.
-            self.edge.absolve(Direction::Unoffload, &planned.add);
+            // What it brings to the edge can be taken away again, but for what was wrong to take away.
+            let regretted = self.edge.regretted(&planned.add);
+            let others = planned.add.difference(&regretted);
+            self.edge.absolve(Direction::Unoffload, others);
         }
         let (add, remove) = (planned.add.clone(), planned.remove.clone());
         let plan = self.decide(

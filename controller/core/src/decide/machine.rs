@@ -259,13 +259,15 @@ impl Machine<'_> {
         wanted.0.keys().filter(is_broken).cloned().collect()
     }
 
-    /// Services with an instance at the edge and less than a finished move's weight.
+    /// Services with an instance at the edge and less than a finished move's weight. What an overload took leaves some: of no
+    /// weight at all nobody would learn when it may return.
     fn unfinished(&self) -> BTreeSet<ServiceName> {
         let Turn { edge, in_force, .. } = &self.turn;
         self.placed()
             .into_iter()
             .filter(|s| {
-                routes::share(in_force, s, edge) <= SECOND_STEP && self.edge.loads.relief(s).is_none()
+                let share = routes::share(in_force, s, edge);
+                share <= SECOND_STEP && (share == 0 || self.edge.loads.relief(s).is_none())
             })
             .collect()
     }
@@ -399,7 +401,7 @@ impl Machine<'_> {
             verify::Verdict::Failed(cause) => return self.go_back(plan, cause),
             verify::Verdict::Kept => {
                 if let Some(direction) = plan.direction() {
-                    let (left, regretted) = (self.placed(), self.edge.regretted(&plan));
+                    let (left, regretted) = (self.placed(), self.edge.regretted(&plan.add));
                     let gone = plan.remove.difference(&left);
                     self.edge.absolve(direction, plan.add.iter().chain(gone));
                     self.blame(Direction::Unoffload, regretted);

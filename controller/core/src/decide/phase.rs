@@ -365,9 +365,9 @@ impl EdgeState {
         changed.unwrap_or_default()
     }
 
-    /// Services that an offload which is kept brought back after an unoffload of which nobody could say whether it was
-    /// right: it was not.
-    pub(super) fn regretted(&self, kept: &Decision) -> BTreeSet<ServiceName> {
+    /// Of the services that an offload brings back, those that left by an unoffload of which nobody could say whether it
+    /// was right: it was not.
+    pub(super) fn regretted(&self, add: &BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
         let last_left = |service: &&ServiceName| {
             let mut left = self.decisions.iter().rev();
             left.find(|decision| decision.remove.contains(*service))
@@ -375,7 +375,7 @@ impl EdgeState {
         let is_regretted = |service: &&ServiceName| {
             last_left(service).is_some_and(|left| left.outcome == Outcome::Unverified)
         };
-        kept.add.iter().filter(is_regretted).cloned().collect()
+        add.iter().filter(is_regretted).cloned().collect()
     }
 
     /// Services that are not moved in this direction now, and until when.

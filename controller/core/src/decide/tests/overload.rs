@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{EDGE, World, area};
+use super::world::{CLOUD, EDGE, World, area};
 use crate::decide::plan::Trigger;
 use crate::decide::{Cause, Effect, Outcome, Phase, State, accounts, routes};
 
@@ -199,6 +199,18 @@ fn lowered_weights_are_no_unfinished_move_and_survive_a_restart() {
             story(&world)
         );
     }
+}
+
+#[test]
+fn weights_that_somebody_else_changed_and_took_away_leave_an_unfinished_move() {
+    let mut world = loaded();
+    let front = "front".into();
+    routes::set(&mut world.routing, &front, &area(EDGE), &area(CLOUD), 98);
+    world.run(5);
+    assert_eq!(world.share("front"), 98, "{}", story(&world));
+    world.routing.0.remove(&front);
+    world.run_until(60, |w| !w.placed().contains(&"front"));
+    assert_eq!(world.share("front"), 0, "{}", story(&world));
 }
 
 #[test]

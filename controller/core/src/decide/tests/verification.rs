@@ -319,10 +319,7 @@ fn an_unoffload_that_nobody_could_judge_was_wrong_when_its_services_had_to_come_
         outcome,
         ..decision(Direction::Unoffload, reading(40.0, 2.0), 50.0)
     };
-    let back = Decision {
-        add: BTreeSet::from(["cart".into(), "front".into()]),
-        ..decision(Direction::Offload, reading(150.0, 10.0), 50.0)
-    };
+    let back = BTreeSet::from(["cart".into(), "front".into()]);
     let mut edge = EdgeState::default();
     edge.remember(left(Outcome::Unverified));
     assert_eq!(edge.regretted(&back), BTreeSet::from(["cart".into()]));
