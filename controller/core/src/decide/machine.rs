@@ -259,17 +259,12 @@ impl Machine<'_> {
         wanted.0.keys().filter(is_broken).cloned().collect()
     }
 
-    /// Services with an instance at the edge and less than a finished move's weight. What an overload took leaves some: of no
-    /// weight at all nobody would learn when it may return.
+    /// Services with an instance at the edge and less than a finished move's weight. What an overload took leaves some.
     fn unfinished(&self) -> BTreeSet<ServiceName> {
-        let Turn { edge, in_force, .. } = &self.turn;
-        self.placed()
-            .into_iter()
-            .filter(|s| {
-                let share = routes::share(in_force, s, edge);
-                share <= SECOND_STEP && (share == 0 || self.edge.loads.relief(s).is_none())
-            })
-            .collect()
+        let share = |s: &ServiceName| routes::share(self.turn.in_force, s, self.turn.edge);
+        let is_relieved = |s: &ServiceName| self.edge.loads.relief(s).is_some();
+        let is_unfinished = |s: &ServiceName| share(s) == 0 || share(s) <= SECOND_STEP && !is_relieved(s);
+        self.placed().into_iter().filter(is_unfinished).collect()
     }
 
     /// Opens a decision and says so.
