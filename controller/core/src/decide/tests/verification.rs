@@ -6,13 +6,14 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use super::world::{EDGE, World, area};
 use crate::decide::evidence::Position;
 use crate::decide::paths::{Compared, Paths};
 use crate::decide::plan::{Times, Trigger};
 use crate::decide::verify::{Verdict, judge};
 use crate::decide::{
-    Cause, Correction, Decision, Direction, EdgeState, HoldReason, Outcome, PlannedMove, PredictionErrors,
-    Reading, Statistic,
+    BackOff, Cause, Correction, Decision, Direction, EdgeState, HoldReason, Outcome, PlannedMove,
+    PredictionErrors, Reading, Statistic,
 };
 use crate::ids::Timestamp;
 use crate::snapshot::{CallStats, Caller, OutcomeCounts, Snapshot};
@@ -326,4 +327,31 @@ fn an_unoffload_that_nobody_could_judge_was_wrong_when_its_services_had_to_come_
     // What was seen to be right has become wrong since: that is nobody's fault.
     edge.remember(left(Outcome::Kept));
     assert_eq!(edge.regretted(&back), BTreeSet::new());
+}
+
+#[test]
+fn an_unoffload_that_was_wrong_is_counted_with_those_before_it() {
+    let mut world = World::new(&[EDGE]);
+    world.run(10);
+    let wrong = BackOff {
+        count: 1,
+        until: world.now,
+    };
+    let edge = world.state.edges.get_mut(&area(EDGE)).unwrap();
+    let failed = ["cart", "front"].map(|service| (service.into(), wrong));
+    edge.failed.insert(Direction::Unoffload, failed.into());
+    edge.remember(Decision {
+        add: BTreeSet::new(),
+        remove: BTreeSet::from(["cart".into()]),
+        outcome: Outcome::Unverified,
+        ..decision(Direction::Unoffload, reading(40.0, 2.0), 50.0)
+    });
+    world.edge().rtt_ms = 150.0;
+    world.run_until(180, |w| w.outcomes().last() == Some(&&Outcome::Kept));
+    world.tick();
+    let failed = world.machine().failed[&Direction::Unoffload].iter();
+    let counts: Vec<_> = failed
+        .map(|(service, off)| (service.as_str(), off.count))
+        .collect();
+    assert_eq!(counts, [("cart", 2)]);
 }
