@@ -414,15 +414,15 @@ async fn behind_a_virtual_node(cluster: &Cluster) -> anyhow::Result<()> {
     let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
         "namespaceMappingStrategy": {"type": "string"}, "podOffloadingStrategy": {"type": "string"}}}}});
     let names = json!({"kind": "NamespaceOffloading", "plural": "namespaceoffloadings", "singular": "namespaceoffloading"});
+    let name = "namespaceoffloadings.offloading.liqo.io";
     let definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "namespaceoffloadings.offloading.liqo.io"},
+        "metadata": {"name": name},
         "spec": {"group": "offloading.liqo.io", "scope": "Namespaced", "names": names, "versions": [
             {"name": "v1beta1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]},
     });
     cluster.apply(&definition.to_string()).await?;
     let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
-    let name = "namespaceoffloadings.offloading.liqo.io";
     let established = await_condition(definitions, name, is_crd_established());
     tokio::time::timeout(SOON, established).await??;
     for (namespace, strategy) in [("sound", "LocalAndRemote"), ("gma-system", "Local")] {

@@ -63,6 +63,17 @@ async fn until_share_of(controller: &Controller, app: &App, object: &str, wanted
         .await
 }
 
+/// Deletes the object; it and every trace of it must go.
+async fn delete(controller: &Controller, app: &App) -> anyhow::Result<()> {
+    app.delete(controller).await?;
+    ensure!(app.share().await?.is_none(), "a rule is left");
+    ensure!(
+        app.deployments().get_opt(DERIVED_DEPLOYMENT).await?.is_none(),
+        "an instance is left"
+    );
+    Ok(())
+}
+
 fn autoscalers(cluster: &Cluster, namespace: &str) -> Api<HorizontalPodAutoscaler> {
     Api::namespaced(cluster.client.clone(), namespace)
 }
@@ -168,7 +179,7 @@ async fn an_instance_is_derived_follows_and_leaves(cluster: &Cluster) -> anyhow:
         .await
         .context("the cloud's autoscaler is gone")?;
 
-    app.delete(&controller).await
+    delete(&controller, &app).await
 }
 
 /// What is changed in the cloud is changed at the edge, and a count is not.
@@ -292,7 +303,7 @@ async fn what_can_t_be_placed_is_said_and_what_stays_pending_goes_back(
             Ok(if is_said { Ok(()) } else { Err(format!("{held:?}")) })
         })
         .await?;
-    app.delete(&controller).await
+    delete(&controller, &app).await
 }
 
 /// A database in the cloud.
@@ -350,7 +361,7 @@ async fn two_objects_that_share_an_edge_are_each_served(cluster: &Cluster) -> an
     );
     two.set_delays(Duration::from_millis(100), Duration::from_millis(15));
     until_share_of(&controller, &two, "two-b/shop", 99).await?;
-    one.delete(&controller).await?;
+    delete(&controller, &one).await?;
     ensure!(two.share().await? == Some(99), "it went with the other");
-    two.delete(&controller).await
+    delete(&controller, &two).await
 }

@@ -148,7 +148,6 @@ impl Object {
     /// # Errors
     /// See [`ActError`]; then the former is still there.
     pub async fn save(&mut self, memory: Vec<u8>) -> Result<(), ActError> {
-        self.hand.kube.check_leading()?;
         self.memory.save(memory).await
     }
 
@@ -157,7 +156,6 @@ impl Object {
     /// # Errors
     /// See [`ActError`].
     pub async fn set_aside(&mut self, memory: Vec<u8>) -> Result<String, ActError> {
-        self.hand.kube.check_leading()?;
         self.memory.set_aside(memory).await
     }
 

@@ -46,8 +46,9 @@
 //! is silent is not written to; plans of an hour are bounded; constant input comes to rest.
 //!
 //! Two more things that a restart relies on. Weights of a finished move are above every step of a ramp, so an
-//! instance with less is the rest of an unfinished move: at rest it is taken back, unless an overload took a part of its weight. And [`State`] can be saved: its
-//! times count from the controller's start, so whoever loads it lets its clock go on from [`State::at`].
+//! instance with less is the rest of an unfinished move: at rest it is taken back, unless an overload took a part of its
+//! weight. And [`State`] can be saved: its times count from the controller's start, so whoever loads it lets its clock go
+//! on from [`State::at`].
 
 mod adoption;
 mod asking;
