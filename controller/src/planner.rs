@@ -319,8 +319,11 @@ impl<'a> Together<'a> {
                 }
             }
         }
-        // What serves well is not given up for what may be above the band.
-        let is_unsure = || asker.unsure_us(self.problem, solution, tail).is_some();
+        // What serves well is not given up for what may be above the band, nor exchanged for what may serve as it does.
+        let is_unsure = || {
+            asker.unsure_us(self.problem, solution, tail).is_some()
+                || !add.is_empty() && asker.may_not_rise(self.problem, solution, tail)
+        };
         let is_needless = asker.ask.direction == Direction::Unoffload && is_unsure();
         if is_needless || add.is_empty() && remove.is_empty() {
             return Err(NoPlan::NoBetterPlacement);

@@ -1,6 +1,6 @@
 //! One edge's question.
 
-use gma_core::decide::{Ask, Objective};
+use gma_core::decide::{Ask, Direction, Objective};
 use gma_core::measured::{Candidate, Tail, plan_for_statistic};
 use gma_core::model::{Crossings, DensePlacement, EdgeIx, Problem, Shares, evaluate};
 use gma_core::snapshot::DelayStats;
@@ -57,10 +57,28 @@ impl Asker<'_> {
 
     /// What the statistic may be as well, where that is above the band.
     pub(super) fn unsure_us(&self, problem: &Problem, solution: &Solution, tail: &Tail) -> Option<f64> {
-        let (mean_us, after) = self.after(problem, solution);
-        let unsure_us = tail.predict_unsure(self.objective.statistic, mean_us, &after);
+        let (_, high_us) = self.range_us(problem, solution, tail);
         let above_us = self.ask.target_us.max(self.objective.band.offload_above_us());
-        (unsure_us > above_us).then_some(unsure_us)
+        (high_us > above_us).then_some(high_us)
+    }
+
+    /// Whether the statistic may stay where it is, or fall.
+    pub(super) fn may_not_rise(&self, problem: &Problem, solution: &Solution, tail: &Tail) -> bool {
+        let (low_us, _) = self.range_us(problem, solution, tail);
+        low_us <= self.objective.statistic.of(self.delay)
+    }
+
+    fn range_us(&self, problem: &Problem, solution: &Solution, tail: &Tail) -> (f64, f64) {
+        let (mean_us, after) = self.after(problem, solution);
+        let (low_us, high_us) = tail.range(self.objective.statistic, mean_us, &after);
+        match self.ask.direction {
+            Direction::Offload => (low_us, high_us),
+            // Where the model does not explain what is, nothing is given up for what it says.
+            Direction::Unoffload => {
+                let error_us = tail.error_us(self.objective.statistic);
+                (low_us - error_us, high_us + error_us)
+            }
+        }
     }
 
     /// The model's mean under a solution, microseconds, and how often requests cross.

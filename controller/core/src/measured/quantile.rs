@@ -2,6 +2,7 @@
 
 use std::f64::consts::SQRT_2;
 
+use super::sums::float;
 use crate::decide::Statistic;
 use crate::model::Crossings;
 use crate::snapshot::DelayStats;
@@ -13,9 +14,13 @@ const MOST_SIGMA: f64 = 2.0;
 const SIGMA_STEP: f64 = 1.1;
 /// Y is at least this part of the mean: a measured mean may be below the crossings that the model sees.
 const LEAST_REST: f64 = 0.02;
-/// Part of the requests beyond a quantile, or before it, that may be on the other side of it: shares of calls are measured from some
-/// hundred requests, ± 5 % of them at the median.
-const UNSURE: f64 = 0.1;
+/// Least part of the requests beyond a quantile, or before it, that may be on the other side of it.
+const LEAST_UNSURE: f64 = 0.1;
+/// And the most: of more nothing could be said.
+const MOST_UNSURE: f64 = 0.5;
+/// Standard errors of a share of requests that it may be off by: a plan is asked for again and again, with new requests each
+/// time, so one in 4,000 is not too rare.
+const UNSURE_ERRORS: f64 = 3.5;
 /// Halvings of an interval in which a quantile is looked for: to a millionth of it.
 const HALVINGS: usize = 20;
 /// Mean targets that are tried for one target on a quantile: the range of means is halved as often.
@@ -128,15 +133,33 @@ impl Tail {
         (statistic.of(&self.measured) + change).max(0.0)
     }
 
-    /// The same, where a few requests more cross than the model says. Where the quantile lies at the edge of a component
-    /// it is another component's: a median is that of the local requests or that of those that cross, with nothing between.
-    pub fn predict_unsure(&self, statistic: Statistic, mean_us: f64, after: &Crossings) -> f64 {
+    /// The same, where a few requests fewer cross than the model says, and where a few more do. Where the quantile lies at the
+    /// edge of a component it is another component's: a median is that of the local requests or that of those that cross,
+    /// with nothing between.
+    ///
+    /// How many: shares of calls are measured from as many requests as the delay. Of n requests a share s is known to
+    /// ± √(s (1 − s) / n), the binomial's standard error.
+    pub fn range(&self, statistic: Statistic, mean_us: f64, after: &Crossings) -> (f64, f64) {
         let predicted_us = self.predict(statistic, mean_us, after);
-        let beyond = |share: f64| {
-            let unsure = share + UNSURE * share.min(1.0 - share);
-            self.quantile(unsure, mean_us, after) - self.quantile(share, mean_us, after)
+        let Some(share) = statistic.share() else {
+            return (predicted_us, predicted_us);
         };
-        predicted_us + statistic.share().map_or(0.0, beyond)
+        let fewer = share.min(1.0 - share);
+        let error = ((1.0 - fewer) / (fewer * float(self.measured.count.max(1)))).sqrt();
+        let part = (UNSURE_ERRORS * error).clamp(LEAST_UNSURE, MOST_UNSURE);
+        let at = |share: f64| self.quantile(share, mean_us, after);
+        let off_us = |unsure: f64| at(unsure) - at(share);
+        (
+            predicted_us + off_us(share - part * fewer),
+            predicted_us + off_us(share + part * fewer),
+        )
+    }
+
+    /// How far the model is from what was measured now, µs.
+    pub fn error_us(&self, statistic: Statistic) -> f64 {
+        let model = |share| self.quantile(share, self.measured.mean_us, &self.now);
+        let error = |share| (model(share) - statistic.of(&self.measured)).abs();
+        statistic.share().map_or(0.0, error)
     }
 
     /// Sum of squares; not summed up to its end where it is `enough` before.
@@ -288,6 +311,46 @@ mod tests {
             let shares = [0.5, 0.9, 0.95, 0.99].map(|share| tail.quantile(share, after_us, &crossings(after)));
             prop_assert!(shares.is_sorted(), "{:?}", shares);
         }
+    }
+
+    /// 3 % cross, and the p95 is the local requests': 10,000 requests prove it and 1,000 do not.
+    #[test]
+    fn few_requests_leave_open_on_which_side_of_a_jump_a_quantile_is() {
+        let all = crossings(7);
+        let of = |count| {
+            let measured = DelayStats {
+                count,
+                mean_us: 100_000.0,
+                p50_us: 99_100,
+                p90_us: 107_700,
+                p95_us: 110_900,
+                p99_us: 118_300,
+            };
+            Tail::fit(&measured, crossings(0))
+        };
+        let high_us = |count| of(count).range(Statistic::P95, 22_400.0, &all).1;
+        assert!(high_us(10_000) < 40_000.0, "{}", high_us(10_000));
+        assert!(high_us(1_000) > 80_000.0, "{}", high_us(1_000));
+        let (low_us, high_us) = of(1).range(Statistic::Mean, 22_400.0, &all);
+        assert_eq!(low_us, high_us, "a mean does not jump");
+    }
+
+    /// Of requests that all cross half are as fast as if they did not: the model can't explain their median.
+    #[test]
+    fn what_the_mixture_does_not_explain_is_its_error() {
+        let of = |p50_us| {
+            let measured = DelayStats {
+                count: 1_000,
+                mean_us: 100_000.0,
+                p50_us,
+                p90_us: 107_700,
+                p95_us: 110_900,
+                p99_us: 118_300,
+            };
+            Tail::fit(&measured, crossings(0)).error_us(Statistic::P50)
+        };
+        assert!(of(99_100) < 2_000.0, "{}", of(99_100));
+        assert!(of(20_000) > 60_000.0, "{}", of(20_000));
     }
 
     #[test]

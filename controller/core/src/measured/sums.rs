@@ -183,6 +183,6 @@ fn sum(outcomes: &OutcomeCounts, timed: u64, sum_us: u64, bytes: u64) -> Sum {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a relative 1e-16 of a count or sum")]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }

@@ -51,8 +51,10 @@ pub(super) struct Rules {
     pub(super) written: Duration,
     /// Edges whose last move went back.
     failed: BTreeSet<AreaName>,
-    /// The last time an edge tried again after a move that went back: its back-off doubles from 2 minutes to 4 hours, so
-    /// how often is bounded.
+    /// Edges that try again after a move that went back.
+    retrying: BTreeSet<AreaName>,
+    /// The last time an edge tried again after a move that went back, or that went back as well: its back-off doubles from 2
+    /// minutes to 4 hours, so how often is bounded. (A try takes up to 5 minutes where nobody's requests prove it.)
     pub(super) retried: Duration,
 }
 
@@ -174,13 +176,18 @@ impl Rules {
         };
         if decision.outcome != Outcome::Running {
             self.ended.insert(edge.clone(), seen.now);
+            let was_retried = self.retrying.remove(edge);
             if matches!(decision.outcome, Outcome::RolledBack { .. }) {
                 self.failed.insert(edge.clone());
+                if was_retried {
+                    self.retried = world;
+                }
             }
             return Ok(());
         }
         if self.failed.remove(edge) {
             self.retried = world;
+            self.retrying.insert(edge.clone());
         }
         let data = seen.snapshot.edges.get(edge);
         let fresh = data.is_some_and(|data| {
