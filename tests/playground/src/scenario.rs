@@ -38,6 +38,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(60 + 4 * 60);
 const AWAY: Duration = Duration::from_secs(5);
 /// Nothing passes between edge and cloud for this long.
 const CUT: Duration = Duration::from_secs(20);
+/// Requests that were under way when it began were sent at most this long before.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 /// What Envoys may take to find that the WAN is back: connections that died meanwhile are ejected for a moment.
 const RECONNECT: Duration = Duration::from_secs(3);
 /// The edge is heard again within this.
@@ -330,8 +332,8 @@ async fn silence(stage: &mut Stage) -> anyhow::Result<()> {
     let (slow, fast) = stage.measure().await?;
     stage.step(slow).await?;
     let before = stage.client.state().await?;
-    stage.client.set_cut(EDGE.into(), true).await?;
     let from = Instant::now();
+    stage.client.set_cut(EDGE.into(), true).await?;
     stage.timeline.event(format!("{EDGE}: WAN cut"));
     let silent = |view: &View| Ok(view.edge(EDGE)?.held.as_deref() == Some("edgeSilent"));
     let held = stage.until("held because the edge is silent", CUT, silent).await;
@@ -341,7 +343,7 @@ async fn silence(stage: &mut Stage) -> anyhow::Result<()> {
     stage.timeline.event(format!("{EDGE}: WAN back"));
     stage.seen.excused.push(Excuse {
         edge: EDGE,
-        from,
+        from: from.checked_sub(UNDER_WAY).unwrap_or(from),
         to: Instant::now() + RECONNECT,
         why: "they needed the cloud while the WAN was cut",
         most: u64::MAX,
