@@ -313,44 +313,36 @@ mod tests {
         }
     }
 
+    /// Every request crosses, 80 ms, and takes 20 ms besides.
+    fn from_afar(count: u64, p50_us: u64) -> Tail {
+        let measured = DelayStats {
+            count,
+            mean_us: 100_000.0,
+            p50_us,
+            p90_us: 107_700,
+            p95_us: 110_900,
+            p99_us: 118_300,
+        };
+        Tail::fit(&measured, crossings(0))
+    }
+
     /// 3 % cross, and the p95 is the local requests': 10,000 requests prove it and 1,000 do not.
     #[test]
     fn few_requests_leave_open_on_which_side_of_a_jump_a_quantile_is() {
-        let all = crossings(7);
-        let of = |count| {
-            let measured = DelayStats {
-                count,
-                mean_us: 100_000.0,
-                p50_us: 99_100,
-                p90_us: 107_700,
-                p95_us: 110_900,
-                p99_us: 118_300,
-            };
-            Tail::fit(&measured, crossings(0))
-        };
-        let high_us = |count| of(count).range(Statistic::P95, 22_400.0, &all).1;
+        let range = |count, statistic| from_afar(count, 99_100).range(statistic, 22_400.0, &crossings(7));
+        let high_us = |count| range(count, Statistic::P95).1;
         assert!(high_us(10_000) < 40_000.0, "{}", high_us(10_000));
         assert!(high_us(1_000) > 80_000.0, "{}", high_us(1_000));
-        let (low_us, high_us) = of(1).range(Statistic::Mean, 22_400.0, &all);
+        let (low_us, high_us) = range(1, Statistic::Mean);
         assert_eq!(low_us, high_us, "a mean does not jump");
     }
 
     /// Of requests that all cross half are as fast as if they did not: the model can't explain their median.
     #[test]
     fn what_the_mixture_does_not_explain_is_its_error() {
-        let of = |p50_us| {
-            let measured = DelayStats {
-                count: 1_000,
-                mean_us: 100_000.0,
-                p50_us,
-                p90_us: 107_700,
-                p95_us: 110_900,
-                p99_us: 118_300,
-            };
-            Tail::fit(&measured, crossings(0)).error_us(Statistic::P50)
-        };
-        assert!(of(99_100) < 2_000.0, "{}", of(99_100));
-        assert!(of(20_000) > 60_000.0, "{}", of(20_000));
+        let error_us = |p50_us| from_afar(1_000, p50_us).error_us(Statistic::P50);
+        assert!(error_us(99_100) < 2_000.0, "{}", error_us(99_100));
+        assert!(error_us(20_000) > 60_000.0, "{}", error_us(20_000));
     }
 
     #[test]
