@@ -160,11 +160,9 @@ fn shortest(
         if window.len() < usable && !may_decide(&mut window, objective, alpha, narrow.is_none()) {
             continue;
         }
-        let interval = match objective.statistic.share() {
-            None => window.mean(alpha),
-            Some(share) => window.quantile(share, alpha),
+        let Some(interval) = interval(&mut window, objective, alpha) else {
+            continue;
         };
-        let Some(interval) = interval else { continue };
         let position = position(&interval, objective);
         if position != Position::Inside {
             return Ok(reading(&interval, &window, edge.slots_end, position));
@@ -179,6 +177,33 @@ fn shortest(
         longest = Some(interval);
     }
     narrow.ok_or_else(|| undecided(&window, longest, narrow_us))
+}
+
+/// All that was measured since a moment; none where that gives no interval.
+pub(super) fn whole(
+    edge: Option<&EdgeSnapshot>,
+    objective: &Objective,
+    alpha: f64,
+    since: Timestamp,
+) -> Option<Reading> {
+    let edge = edge?;
+    let mut window = Window::default();
+    let slots = edge.slots.iter().rev().take(slots_since(edge, since));
+    slots.for_each(|slot| window.grow(slot));
+    let interval = interval(&mut window, objective, alpha)?;
+    Some(reading(
+        &interval,
+        &window,
+        edge.slots_end,
+        position(&interval, objective),
+    ))
+}
+
+fn interval(window: &mut Window<'_>, objective: &Objective, alpha: f64) -> Option<Interval> {
+    match objective.statistic.share() {
+        None => window.mean(alpha),
+        Some(share) => window.quantile(share, alpha),
+    }
 }
 
 /// Whether the interval of this window could decide, at best: the intervals themselves are dear. `by_width`: one that is narrow

@@ -374,21 +374,17 @@ impl Machine<'_> {
             }
         });
         let verdict = verify::judge(&plan, &read, paths, now >= until);
+        let after = read.ok().map(|read| self.all_since(since, read));
         if verdict != verify::Verdict::Wait {
             plan.times.verified = Some(now);
-            self.learn(&plan, read.as_ref().ok());
-            plan.after = read
-                .as_ref()
-                .ok()
-                .copied()
-                .zip(plan.planned.as_ref())
-                .map(|(reading, planned)| After {
-                    reading,
-                    prediction_error_us: reading.value_us - planned.predicted_us,
-                    change_us: reading.value_us - planned.measured_us,
-                });
+            self.learn(&plan, after.as_ref());
+            plan.after = after.zip(plan.planned.as_ref()).map(|(reading, planned)| After {
+                reading,
+                prediction_error_us: reading.value_us - planned.predicted_us,
+                change_us: reading.value_us - planned.measured_us,
+            });
         }
-        let is_pointless = read.is_ok_and(|after| verify::is_pointless(&plan, &after));
+        let is_pointless = after.is_some_and(|after| verify::is_pointless(&plan, &after));
         let given_up = plan.direction().filter(|_| is_pointless);
         let given_up = given_up.map(|direction| (direction, plan.remove.clone()));
         match verdict {
@@ -410,6 +406,12 @@ impl Machine<'_> {
             self.edge.bar(direction, &given_up, now, config);
         }
         self.cool_down()
+    }
+
+    /// A reading is the shortest window that decides; what a move did is known best from all that came after it.
+    pub(super) fn all_since(&self, since: Timestamp, read: Reading) -> Reading {
+        let heard = self.turn.snapshot.edges.get(self.turn.edge);
+        evidence::whole(heard, self.objective, self.turn.config.alpha, since).unwrap_or(read)
     }
 
     /// Compares both ways to what an offload moved, since its last weights are in force.

@@ -342,7 +342,8 @@ impl Machine<'_> {
         if for_long < config.verify_least {
             return Shown::Nothing;
         }
-        let Some(after) = read.ok().filter(|reading| reading.from >= in_force) else {
+        let after = read.ok().map(|reading| self.all_since(in_force, *reading));
+        let Some(after) = after.filter(|reading| reading.from >= in_force) else {
             return if for_long >= config.verify_most {
                 Shown::Unknown
             } else {

@@ -265,7 +265,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct After {
-    /// The window that judged.
+    /// All that was measured from the last weights to the verdict.
     pub reading: Reading,
     /// Measured less predicted, microseconds.
     pub prediction_error_us: f64,

@@ -140,26 +140,27 @@ impl Tail {
     /// How many: shares of calls are measured from as many requests as the delay. Of n requests a share s is known to
     /// ± √(s (1 − s) / n), the binomial's standard error.
     pub fn range(&self, statistic: Statistic, mean_us: f64, after: &Crossings) -> (f64, f64) {
-        let predicted_us = self.predict(statistic, mean_us, after);
         let Some(share) = statistic.share() else {
+            let predicted_us = self.predict(statistic, mean_us, after);
             return (predicted_us, predicted_us);
         };
         let fewer = share.min(1.0 - share);
         let error = ((1.0 - fewer) / (fewer * float(self.measured.count.max(1)))).sqrt();
         let part = (UNSURE_ERRORS * error).clamp(LEAST_UNSURE, MOST_UNSURE);
-        let at = |share: f64| self.quantile(share, mean_us, after);
-        let off_us = |unsure: f64| at(unsure) - at(share);
-        (
-            predicted_us + off_us(share - part * fewer),
-            predicted_us + off_us(share + part * fewer),
-        )
+        let missed_us = self.missed_us(statistic, share);
+        let at = |share: f64| (missed_us + self.quantile(share, mean_us, after)).max(0.0);
+        (at(share - part * fewer), at(share + part * fewer))
     }
 
     /// How far the model is from what was measured now, µs.
     pub fn error_us(&self, statistic: Statistic) -> f64 {
-        let model = |share| self.quantile(share, self.measured.mean_us, &self.now);
-        let error = |share| (model(share) - statistic.of(&self.measured)).abs();
-        statistic.share().map_or(0.0, error)
+        let share = statistic.share();
+        share.map_or(0.0, |share| self.missed_us(statistic, share).abs())
+    }
+
+    /// What the model misses of the present quantile, µs.
+    fn missed_us(&self, statistic: Statistic, share: f64) -> f64 {
+        statistic.of(&self.measured) - self.quantile(share, self.measured.mean_us, &self.now)
     }
 
     /// Sum of squares; not summed up to its end where it is `enough` before.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::learned::Calls;
 use super::settings::Settings;
 use crate::ids::{AreaName, ServiceName};
 use crate::model::{AreaIx, EdgeIx, ServiceIx};
@@ -110,20 +111,39 @@ impl Sums {
             );
             this.received.entry((service, area)).or_default().add(&sum);
         }
-        this.count_calls();
+        for (at, name) in names.iter().enumerate() {
+            let window = this.calls_of(ServiceIx::at(at), names);
+            if window.requests <= 0.0 {
+                continue;
+            }
+            let all = settings.learned.with_calls(name, &window, snapshot);
+            let rates = all.by_callee.iter().filter_map(|(name, calls)| {
+                let callee = *services.get(name)?;
+                // One that is called only now and then, and not in the window, has no times.
+                let is_called = window.by_callee.contains_key(name) || this.received(callee).timed > 0.0;
+                (is_called && *calls > 0.0).then_some((callee, calls / all.requests))
+            });
+            let rates = rates.collect();
+            this.graph.insert(ServiceIx::at(at), rates);
+        }
         this
     }
 
-    fn count_calls(&mut self) {
-        let mut graph: BTreeMap<ServiceIx, BTreeMap<ServiceIx, f64>> = BTreeMap::new();
-        for ((from, callee, _), sum) in &self.calls {
-            let From::Service(caller, _) = from else { continue };
-            let received = self.received(*caller).requests;
-            if received > 0.0 {
-                *graph.entry(*caller).or_default().entry(*callee).or_default() += sum.requests / received;
+    /// What a service received in all areas, and the calls that it made.
+    pub(super) fn calls_of(&self, service: ServiceIx, names: &[ServiceName]) -> Calls {
+        let mut row = Calls {
+            requests: self.received(service).requests,
+            by_callee: BTreeMap::new(),
+        };
+        let most = AreaIx::Edge(EdgeIx(u32::MAX));
+        let first = (From::Service(service, AreaIx::Cloud), ServiceIx(0), None);
+        let last = (From::Service(service, most), ServiceIx(u32::MAX), Some(most));
+        for ((_, callee, _), sum) in self.calls.range(first..=last) {
+            if let Some(name) = names.get(callee.position()) {
+                *row.by_callee.entry(name.clone()).or_default() += sum.requests;
             }
         }
-        self.graph = graph;
+        row
     }
 
     pub(super) fn received_at(&self, service: ServiceIx, area: AreaIx) -> Sum {

@@ -49,11 +49,11 @@ pub(super) struct Rules {
     stranded: BTreeMap<(ServiceName, AreaName), Duration>,
     /// The last time anything was written.
     pub(super) written: Duration,
-    /// Edges whose last move went back.
+    /// Edges whose last move, or share given up, went back.
     failed: BTreeSet<AreaName>,
-    /// Edges that try again after a move that went back.
+    /// Edges that try again after that.
     retrying: BTreeSet<AreaName>,
-    /// The last time an edge tried again after a move that went back, or that went back as well: its back-off doubles from 2
+    /// The last time an edge tried again after that, or that this went back as well: its back-off doubles from 2
     /// minutes to 4 hours, so how often is bounded. (A try takes up to 5 minutes where nobody's requests prove it.)
     pub(super) retried: Duration,
 }
@@ -170,24 +170,14 @@ impl Rules {
         world: Duration,
         config: &Config,
     ) -> Result<(), String> {
+        self.note_retries(decision, world);
         let edge = &decision.edge;
         let Trigger::Band { direction, .. } = decision.trigger else {
             return Ok(());
         };
         if decision.outcome != Outcome::Running {
             self.ended.insert(edge.clone(), seen.now);
-            let was_retried = self.retrying.remove(edge);
-            if matches!(decision.outcome, Outcome::RolledBack { .. }) {
-                self.failed.insert(edge.clone());
-                if was_retried {
-                    self.retried = world;
-                }
-            }
             return Ok(());
-        }
-        if self.failed.remove(edge) {
-            self.retried = world;
-            self.retrying.insert(edge.clone());
         }
         let data = seen.snapshot.edges.get(edge);
         let fresh = data.is_some_and(|data| {
@@ -246,6 +236,28 @@ impl Rules {
             remove: decision.remove.clone(),
         });
         Ok(())
+    }
+
+    /// Moves, and shares that a slow service gives up, that are tried again after one that went back.
+    fn note_retries(&mut self, decision: &Decision, world: Duration) {
+        if !matches!(decision.trigger, Trigger::Band { .. } | Trigger::Overload { .. }) {
+            return;
+        }
+        let edge = &decision.edge;
+        if decision.outcome == Outcome::Running {
+            if self.failed.remove(edge) {
+                self.retried = world;
+                self.retrying.insert(edge.clone());
+            }
+            return;
+        }
+        let was_retried = self.retrying.remove(edge);
+        if matches!(decision.outcome, Outcome::RolledBack { .. }) {
+            self.failed.insert(edge.clone());
+            if was_retried {
+                self.retried = world;
+            }
+        }
     }
 
     /// Weight on what can't serve is taken away while the edge is heard.

@@ -2,7 +2,7 @@
 
 use super::users::delay_slot;
 use super::world::{EDGE, World, area};
-use crate::decide::evidence::{Position, Reading, Since, read};
+use crate::decide::evidence::{Position, Reading, Since, read, whole};
 use crate::decide::reason::Covered;
 use crate::decide::{Band, Config, HoldReason, NoPlan, Objective, PlannedMove, Statistic, accounts};
 use crate::ids::Timestamp;
@@ -122,6 +122,33 @@ fn nothing_from_before_the_asked_time_is_read() {
     // 7 whole slots are not enough.
     assert_eq!(since(296_001), Err(HoldReason::NoInterval));
     assert_eq!(since(400_000), Err(HoldReason::NoInterval));
+}
+
+/// A shorter window decides, and may be one in which the delay happened to be lower.
+#[test]
+fn what_a_move_did_is_read_from_all_that_came_after_it() {
+    let (mut snapshot, config) = snapshot();
+    let edge = snapshot.edges.get_mut(&area(EDGE)).unwrap();
+    let delays = swinging(570, 90.0, 4.0).chain(swinging(22, 180.0, 4.0));
+    let delays = delays.chain(swinging(8, 130.0, 4.0));
+    edge.slots = delays.map(|ms| delay_slot(100.0, ms)).collect();
+    edge.slots_end = Timestamp::from_start(Duration::from_secs(300));
+    let since = Timestamp::from_start(Duration::from_secs(285));
+    let heard = snapshot.edges.get(&area(EDGE));
+    let read = whole(heard, &Objective::default(), config.alpha, since).unwrap();
+    assert_eq!((read.from, read.requests), (since, 3_000));
+    let mean_us = (22.0 * 180e3 + 8.0 * 130e3) / 30.0;
+    assert!((read.value_us - mean_us).abs() < 1.0, "{read:?}");
+    assert_eq!(
+        whole(
+            heard,
+            &Objective::default(),
+            config.alpha,
+            snapshot.at.after(Duration::from_secs(900))
+        ),
+        None
+    );
+    assert_eq!(whole(None, &Objective::default(), config.alpha, since), None);
 }
 
 #[test]

@@ -70,6 +70,9 @@ fn a_step_in_rtt_is_answered_by_an_offload_that_is_verified() {
         "{after:?}"
     );
     assert!(after.reading.from >= times.weights_final.unwrap());
+    let watched = times.verified.unwrap().since(times.weights_final.unwrap());
+    let unread = watched.saturating_sub(after.reading.window);
+    assert!(unread < Duration::from_secs(2), "{unread:?} of {watched:?}");
 
     world.run_until(20, is_resting);
     let written = world.effects.len();
