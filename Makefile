@@ -10,7 +10,7 @@ export GMA_FILTER := $(CURDIR)/target/gma-filter.wasm
 export GMA_BIN := $(CURDIR)/target/release
 export GMA_RIG := $(CURDIR)/.tools/rig
 
-.PHONY: help playground chaos soak test check bench-filter bench-solver bench-ingest build filter tools rig rig-where-possible preflight
+.PHONY: help playground chaos soak test test-without-processes test-with-processes check bench-filter bench-solver bench-ingest build filter tools rig rig-where-possible preflight
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -64,9 +64,23 @@ soak: build ## seeds of the simulated world, noise, steps; runs and cycles of th
 	cargo build --quiet --release -p gma-tests --bin soak
 	@target/release/soak $(ARGS)
 
+# One selection of packages for all: another one would give shared crates other features, and they would be compiled again.
+TESTS := cargo test --workspace --no-fail-fast
+names = $(foreach file,$(wildcard $(1:%=%/*.rs) $(1:%=%/*/main.rs)),--test $(notdir $(basename $(file:/main.rs=))))
+WITH_PROCESSES := $(call names,tests/tests)
+WITHOUT := --lib --bins $(call names,$(wildcard controller/tests controller/*/tests filter/*/tests tests/*/tests))
+
 test: build rig-where-possible ## all tests; those with processes run one at a time
-	cargo test --workspace --exclude gma-tests --no-fail-fast
-	cargo test -p gma-tests --no-fail-fast -- --test-threads=1
+	$(TESTS) --no-run --quiet
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-without-processes test-with-processes
+
+# Beside those with processes, which mostly wait, and never before them; what it prints comes in one piece.
+test-without-processes:
+	@status=0; for part in "$(WITHOUT)" --doc; do nice -n 19 $(TESTS) $$part || status=1; done >target/test.log 2>&1; \
+	cat target/test.log; exit $$status
+
+test-with-processes:
+	$(TESTS) $(WITH_PROCESSES) -- --test-threads=1
 
 check: preflight ## format, lints, docs, arrows between crates, paths in documents
 	cargo fmt --all --check

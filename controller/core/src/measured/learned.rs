@@ -31,6 +31,8 @@ const CALLS_HALF_LIFE: Duration = Duration::from_secs(60);
 /// Standard errors between a window's calls per request and the earlier ones at which those count no more. Chance goes as far in
 /// one of 100,000 comparisons, and a hundred services compare some 200 shares in each window.
 const CONTRADICTION: f64 = 4.5;
+/// Less than this of a call, or of a request, is forgotten.
+const LEAST_CALLS: f64 = 0.1;
 /// Services that are remembered at most; further ones keep their prior. A problem of that size is far above what one
 /// application has.
 pub const MAX_LEARNED: usize = 10_000;
@@ -41,13 +43,13 @@ pub const MAX_LEARNED: usize = 10_000;
 pub struct Learned {
     counted_to: Option<Timestamp>,
     fits: BTreeMap<ServiceName, Fit>,
-    #[serde(default)]
+    /// Not worth saving: a minute later all of it is known again.
+    #[serde(skip)]
     calls: BTreeMap<ServiceName, Calls>,
 }
 
 /// Requests that a service received, and the calls that it made for them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Calls {
     pub(super) requests: f64,
     pub(super) by_callee: BTreeMap<ServiceName, f64>,
@@ -77,7 +79,7 @@ impl Learned {
             let (fits, calls) = (kept(HALF_LIFE), kept(CALLS_HALF_LIFE));
             self.fits.values_mut().for_each(|fit| fit.fade(fits));
             self.calls.values_mut().for_each(|row| row.fade(calls));
-            self.calls.retain(|_, row| row.requests >= 1.0);
+            self.calls.retain(|_, row| row.requests >= LEAST_CALLS);
         }
         self.counted_to = Some(snapshot.at);
         let names = services(snapshot, &Cluster::default(), settings);
@@ -134,7 +136,10 @@ impl Calls {
 
     fn fade(&mut self, kept: f64) {
         self.requests *= kept;
-        self.by_callee.values_mut().for_each(|calls| *calls *= kept);
+        self.by_callee.retain(|_, calls| {
+            *calls *= kept;
+            *calls >= LEAST_CALLS
+        });
     }
 
     /// Calls per request to one service.
