@@ -374,9 +374,9 @@ impl Machine<'_> {
             }
         });
         let verdict = verify::judge(&plan, &read, paths, now >= until);
-        let after = read.ok().map(|read| self.all_since(since, read));
         if verdict != verify::Verdict::Wait {
             plan.times.verified = Some(now);
+            let after = read.ok().map(|read| self.all_since(since, read));
             self.learn(&plan, after.as_ref());
             plan.after = after.zip(plan.planned.as_ref()).map(|(reading, planned)| After {
                 reading,
@@ -384,6 +384,7 @@ impl Machine<'_> {
                 change_us: reading.value_us - planned.measured_us,
             });
         }
+        let after = plan.after.map(|after| after.reading);
         let is_pointless = after.is_some_and(|after| verify::is_pointless(&plan, &after));
         let given_up = plan.direction().filter(|_| is_pointless);
         let given_up = given_up.map(|direction| (direction, plan.remove.clone()));

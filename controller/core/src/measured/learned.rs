@@ -90,7 +90,7 @@ impl Learned {
             if now.weight > 0.0 && known {
                 self.fits.entry(name.clone()).or_default().add(&now);
             }
-            let now = sums.calls_of(ServiceIx::at(at), &names);
+            let now = sums.calls_of(ServiceIx::at(at), settings.edges.len(), &names);
             let known = self.calls.contains_key(name) || self.calls.len() < MAX_LEARNED;
             if now.requests > 0.0 && known {
                 let row = self.calls.entry(name.clone()).or_default();
@@ -102,7 +102,7 @@ impl Learned {
         }
     }
 
-    /// The calls of a window that ends at `at` with what was counted before, of which it may hold a part.
+    /// The calls of a snapshot's window with what was counted before, which may hold a part of it.
     pub(super) fn with_calls(&self, name: &ServiceName, window: &Calls, of: &Snapshot) -> Calls {
         let Some(earlier) = self.calls.get(name).filter(|row| !window.contradicts(row)) else {
             return window.clone();

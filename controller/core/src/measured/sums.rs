@@ -112,7 +112,7 @@ impl Sums {
             this.received.entry((service, area)).or_default().add(&sum);
         }
         for (at, name) in names.iter().enumerate() {
-            let window = this.calls_of(ServiceIx::at(at), names);
+            let window = this.calls_of(ServiceIx::at(at), settings.edges.len(), names);
             if window.requests <= 0.0 {
                 continue;
             }
@@ -130,15 +130,13 @@ impl Sums {
     }
 
     /// What a service received in all areas, and the calls that it made.
-    pub(super) fn calls_of(&self, service: ServiceIx, names: &[ServiceName]) -> Calls {
+    pub(super) fn calls_of(&self, service: ServiceIx, edges: usize, names: &[ServiceName]) -> Calls {
         let mut row = Calls {
             requests: self.received(service).requests,
             by_callee: BTreeMap::new(),
         };
-        let most = AreaIx::Edge(EdgeIx(u32::MAX));
-        let first = (From::Service(service, AreaIx::Cloud), ServiceIx(0), None);
-        let last = (From::Service(service, most), ServiceIx(u32::MAX), Some(most));
-        for ((_, callee, _), sum) in self.calls.range(first..=last) {
+        let callers = AreaIx::all(edges).map(|area| From::Service(service, area));
+        for ((_, callee, _), sum) in callers.flat_map(|caller| self.of_caller(caller)) {
             if let Some(name) = names.get(callee.position()) {
                 *row.by_callee.entry(name.clone()).or_default() += sum.requests;
             }
