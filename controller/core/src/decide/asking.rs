@@ -27,6 +27,8 @@ pub(super) struct Question {
     target_us: f64,
     /// The middle of the band, where one move goes less far.
     whole_us: Option<f64>,
+    /// What runs at the edge and stays, although it could move: the next step might bring it back.
+    stays: BTreeSet<ServiceName>,
     errors: PredictionErrors,
 }
 
@@ -42,10 +44,19 @@ impl Question {
         self
     }
 
-    /// What is asked where no placement lies so near; none where that was asked already.
+    /// What is asked where that has no answer: of an unoffload more at once, of an offload an exchange; none where that was
+    /// asked already.
     pub(super) fn wider(&self) -> Option<Self> {
-        self.whole()
-            .filter(|_| self.ask.direction == Direction::Unoffload)
+        match self.ask.direction {
+            Direction::Unoffload => self.whole(),
+            Direction::Offload => (!self.stays.is_empty()).then(|| self.clone().with_exchange()),
+        }
+    }
+
+    fn with_exchange(mut self) -> Self {
+        let stays = std::mem::take(&mut self.stays);
+        self.ask.fixed.retain(|service| !stays.contains(service));
+        self
     }
 
     /// Whether the band can be reached at all: what is asked of an offload that ends above it. A first step to nowhere would
@@ -66,6 +77,7 @@ impl Question {
                 whole_us,
                 ..self.clone()
             }
+            .with_exchange()
             .aim(target_us),
         )
     }
@@ -75,7 +87,8 @@ impl Question {
 
 impl Machine<'_> {
     /// One move changes the delay by a bounded share of the larger one: where the band is further away it takes
-    /// several. If no placement lies so near, an unoffload may go up to the target, which is in the band.
+    /// several. If no placement lies so near, an unoffload may go up to the target, which is in the band. An offload of
+    /// several takes nothing away before the last, unless it can't do without.
     pub(super) fn question(&self, was: Phase, alarm: Alarm, reading: Reading) -> Question {
         let least = 1.0 - self.turn.config.most_change;
         let target_us = self.objective.band.target_us();
@@ -89,18 +102,24 @@ impl Machine<'_> {
         let fixed = failed
             .map(|(service, _)| service)
             .chain(self.turn.cluster.unroutable.keys());
+        let fixed: BTreeSet<_> = fixed.cloned().collect();
+        let stays = match direction {
+            Direction::Offload if whole_us.is_some() => &self.placed() - &fixed,
+            Direction::Offload | Direction::Unoffload => BTreeSet::new(),
+        };
         Question {
             ask: Ask {
                 edge: self.turn.edge.clone(),
                 direction,
                 target_us: bounded_us,
-                fixed: fixed.cloned().collect(),
+                fixed: &fixed | &stays,
             },
             was,
             alarm,
             reading,
             target_us: bounded_us,
             whole_us,
+            stays,
             errors: self.edge.prediction.get(&direction).copied().unwrap_or_default(),
         }
         .aim(bounded_us)

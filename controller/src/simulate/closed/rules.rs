@@ -51,6 +51,9 @@ pub(super) struct Rules {
     pub(super) written: Duration,
     /// Edges whose last move, or share given up, went back.
     failed: BTreeSet<AreaName>,
+    /// What left an edge by a move of which nobody could say whether it was right. To bring it back is how that goes back: the
+    /// machine backs off as it does from a move that failed.
+    unproven: BTreeMap<AreaName, BTreeSet<ServiceName>>,
     /// Edges that try again after that.
     retrying: BTreeSet<AreaName>,
     /// The last time an edge tried again after that, or that this went back as well: its back-off doubles from 2
@@ -245,13 +248,17 @@ impl Rules {
         }
         let edge = &decision.edge;
         if decision.outcome == Outcome::Running {
-            if self.failed.remove(edge) {
+            let unproven = self.unproven.remove(edge).unwrap_or_default();
+            if self.failed.remove(edge) || !unproven.is_disjoint(&decision.add) {
                 self.retried = world;
                 self.retrying.insert(edge.clone());
             }
             return;
         }
         let was_retried = self.retrying.remove(edge);
+        if decision.outcome == Outcome::Unverified {
+            self.unproven.insert(edge.clone(), decision.remove.clone());
+        }
         if matches!(decision.outcome, Outcome::RolledBack { .. }) {
             self.failed.insert(edge.clone());
             if was_retried {

@@ -1,9 +1,11 @@
 //! What the planner is asked, and how often.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::world::{EDGE, World, area};
-use crate::decide::{Band, HoldReason, NoPlan};
+use crate::decide::{Band, HoldReason, NoPlan, Outcome};
+use crate::ids::ServiceName;
 
 fn asked(world: &World) -> usize {
     world.asked.borrow().len()
@@ -55,4 +57,22 @@ fn the_first_of_several_moves_is_not_made_where_the_band_cannot_be_reached() {
     let why = world.held();
     let is_told = matches!(why, Some(HoldReason::NoPlan { why: NoPlan::TargetBelowLeak { target_us, .. } }) if *target_us < 10e3);
     assert!(is_told, "{why:?}");
+}
+
+/// What the first step takes away the second might bring back.
+#[test]
+fn the_first_of_several_moves_takes_nothing_away_unless_nothing_else_does() {
+    let mut world = World::new(&[EDGE]);
+    world.edge().rtt_ms = 150.0;
+    world.run_until(120, |world| world.outcomes() == [&Outcome::Kept]);
+    let placed: BTreeSet<_> = world.placed().into_iter().map(ServiceName::from).collect();
+    assert_eq!(placed.len(), 3);
+    let before = asked(&world);
+    world.no_plan = Some(NoPlan::NoBetterPlacement);
+    // Half of it is above the middle of the band.
+    world.edge().rtt_ms = 700.0;
+    world.run_until(60, |world| asked(world) >= before + 2);
+    let asked = world.asked.borrow();
+    let fixed: Vec<_> = asked[before..].iter().map(|asks| &asks[0].fixed).collect();
+    assert_eq!(fixed, [&placed, &BTreeSet::new()]);
 }
