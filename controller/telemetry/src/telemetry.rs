@@ -277,7 +277,7 @@ impl Telemetry {
     fn signal(&mut self, report: &Report, place: &Place, span: Span, now: Timestamp) {
         let edge = self.edges.entry(place.area).or_default();
         if let Some(round_trip) = report.head.round_trip {
-            edge.add_round_trip(round_trip, now);
+            edge.add_round_trip(round_trip, span.start, now);
         }
         if place.is_gateway {
             edge.add_gateway_window(span, now);
