@@ -39,6 +39,8 @@ pub(crate) struct EdgeSignals {
     /// By slot of 0.5 s: samples, and the smallest.
     round_trips: BTreeMap<i64, (u64, Duration)>,
     round_trip_samples: u64,
+    /// The slot in which the last one was told.
+    round_trip_told: i64,
 }
 
 impl EdgeSignals {
@@ -52,6 +54,7 @@ impl EdgeSignals {
     /// sidecar may tell it 10 s later.
     pub(crate) fn add_round_trip(&mut self, sample: Duration, sent: Micros, now: Timestamp) {
         self.round_trip_samples += 1;
+        self.round_trip_told = ring::first_of(GATEWAY_SLOT, now, Duration::ZERO);
         let slot = sent.div_euclid(ring::micros(GATEWAY_SLOT));
         let (samples, smallest) = self.round_trips.entry(slot).or_insert((0, sample));
         *samples += 1;
@@ -67,9 +70,6 @@ impl EdgeSignals {
     }
 
     fn rtt(&self, now: Timestamp, window: Duration) -> Measured<Duration> {
-        let Some((newest, _)) = self.round_trips.last_key_value() else {
-            return Measured::NotYet;
-        };
         let first = ring::first_of(GATEWAY_SLOT, now, window.max(RTT_LEAST_WINDOW));
         let limit = ring::first_of(GATEWAY_SLOT, now, window.max(RTT_MOST_WINDOW));
         let (mut samples, mut smallest) = (0, Duration::MAX);
@@ -80,14 +80,14 @@ impl EdgeSignals {
             samples += count;
             smallest = smallest.min(*sample);
         }
-        if *newest >= first && samples >= RTT_LEAST_SAMPLES {
+        if self.round_trip_told >= first && samples >= RTT_LEAST_SAMPLES {
             Measured::Present { value: smallest }
         } else if self.round_trip_samples < RTT_LEAST_SAMPLES {
             Measured::NotYet
         } else {
             let width = ring::micros(GATEWAY_SLOT);
             Measured::Stale {
-                age: age(ring::at(now), newest.saturating_mul(width)),
+                age: age(ring::at(now), self.round_trip_told.saturating_mul(width)),
             }
         }
     }
